@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// Words that every room uses: the index type and the choices that are template arguments of mixers.
+
+#include <maslin/core/config.hpp>
+
+#include <cstddef>
+
+namespace maslin::inline MASLIN_ABI {
+
+/// Extents, strides and positions: signed, so that differences and loops downwards are plain.
+using index_t = std::ptrdiff_t;
+
+/// How a row of M + 1 gate logits z (the last one belongs to the input) becomes coefficients p.
+///   p_k = w_k / n,  w_k = phi(z_k)                                   (arXiv 2602.12021, section 3)
+enum class normalise {
+  none,        ///< p = z: the gates are given; no bound on the state
+  softmax,     ///< w = exp(z - max z),  n = sum w;                 p >= 0, sum p = 1
+  sigmoid_l1,  ///< w = 1 / (1 + exp(-z)),  n = sum w;              p >= 0, sum p = 1
+  relu_l1,     ///< w = max(z, 0),  n = sum w + 0.001 (M + 1);      p >= 0, sum p < 1
+  tanh_l1,     ///< w = tanh z,  n = sum |w|;                       sum |p| = 1
+  lin_l1,      ///< w = z,  n = sum |w|;                            sum |p| = 1
+};
+
+/// Order of gates in memory.
+enum class gates {
+  natural,  ///< as in the papers: rows of M + 1 gates, the input gate last
+  grouped,  ///< L channels (or blocks) side by side for each gate: the fastest to read
+};
+
+/// How the gate of a first-order recurrence gives its decay a.
+enum class decay {
+  value,       ///< a = gate
+  log,         ///< a = exp(gate)
+  complement,  ///< a = 1 - gate: keeps the full precision of decays close to one
+};
+
+/// Whether the coefficients of an order-M recurrence are chosen by the token that reads the lag or
+/// by the token that wrote it.
+enum class gate_side {
+  read,   ///< h[t] = sum_k a[t,k] h[t-1-k] + ...: the companion matrix; |h| is bounded
+  write,  ///< h[t] = sum_k a[t-k,k] h[t-1-k] + ...: its transpose; no bound
+};
+
+}  // namespace maslin::inline MASLIN_ABI

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// BD-LRU: the block-diagonal linear recurrence of arXiv 2602.12021.
+
+#include <maslin/mixer/layout.hpp>
+#include <maslin/recurrence/block.hpp>
+#include <maslin/recurrence/normalise.hpp>
+#include <maslin/scan/call.hpp>
+#include <maslin/scan/run.hpp>
+#include <maslin/simd/columns.hpp>
+
+#include <bit>
+#include <concepts>
+#include <span>
+
+namespace maslin::inline MASLIN_ABI {
+
+/// Scans G independent M x M linear recurrences over T tokens.
+///   h[t,g,i] = sum_{j<M} a[t,g,i,j] h[t-1,g,j] + a[t,g,i,M] input[t,g,i],  a = normalise(gate)
+///   y[t,g,i] = h[t,g,i]                                        (BD-LRU, arXiv 2602.12021)
+/// Row i of a block holds the weights with which the new component i reads the old components. The
+/// paper's input gate a_0 is its column 0 and ours is the last column, M.
+///
+/// shapes    gate [B, T, G, M, M+1], input gate last (grouped [B, T, ceil(G/L), M, M+1, L])
+///           input, y [B, T, G, M]   state [B, G, M]
+/// layout    components unit stride, B, T and block strides free; gate: natural with any block
+///           stride, or lane-grouped (fastest), L a power of two
+/// aliasing  y may be input; y must not overlap gate
+/// numerics  one fma a term, the diagonal last: |err| <= (M + 1) u W, and c_g = M + 8 more where the
+///           gates are normalised here; max|h| <= max(|h0|, |input|) for every normalisation but
+///           `none`; NaN and Inf stay in their block, later in time
+/// cost      B*T*G*M*(M + 1) multiply-adds and as many exp (softmax; half of them at M = 1); reads
+///           M^2 + 2 M, writes M numbers a block and token; `step` does not allocate
+/// effects   state holds h on return
+/// throws    shape_error before any write
+template <class S, int M, normalise N = normalise::softmax, gates Order = gates::natural>
+struct bdlru {
+  static_assert(std::floating_point<S>, "bdlru mixes float or double");
+  static_assert(M >= 1, "the block size of bdlru is at least 1");
+
+  index_t blocks = 0;
+
+  using scalar_type = S;
+  using output = view<S, 4>;
+  using output_token = view<S, 3>;
+  using state = scan::lane_state<S, 3>;
+  static constexpr int order = M;
+  static constexpr int gate_rank = Order == gates::natural ? 5 : 6;
+
+  /// One token of every sequence.
+  struct token {
+    view<const S, gate_rank - 1> gate{};  // [B, G, M, M+1] or [B, G/L, M, M+1, L]
+    view<const S, 3> input{};             // [B, G, M]
+  };
+  /// A span of tokens. With `offsets` (count + 1 positions) B is 1 and sequence b of the state owns
+  /// tokens offsets[b] .. offsets[b + 1] - 1.
+  struct tokens {
+    view<const S, gate_rank> gate{};  // [B, T, G, M, M+1] or [B, T, G/L, M, M+1, L]
+    view<const S, 4> input{};         // [B, T, G, M]
+    std::span<const index_t> offsets{};
+
+    [[nodiscard]] token operator[](index_t t) const noexcept {
+      return {time_at(gate, t), time_at(input, t)};
+    }
+    /// Tokens begin .. end - 1 (of sequences that are not packed).
+    [[nodiscard]] tokens range(index_t begin, index_t end) const noexcept {
+      return {time_range(gate, begin, end), time_range(input, begin, end), {}};
+    }
+  };
+
+  /// The empty state of `batch` sequences; the only call that allocates (with `exec::chunked` the
+  /// first scan does too).
+  template <class Policy = exec::sequential>
+  [[nodiscard]] state make_state(index_t batch = 1, const Policy& = {}) const {
+    check::count({"bdlru", "make_state"}, "blocks", blocks);
+    return state("bdlru", batch, blocks, M);
+  }
+
+  /// Prefill: reads T tokens, writes T outputs, continues from `h` and leaves it at the end.
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h) const {
+    const check::caller who{"bdlru", "scan"};
+    scan::check_policy(who, policy);
+    const auto source = checked(who, u.gate, u.input, y, u.offsets, h);
+    scan::run(policy, source, h);
+  }
+
+  /// Decode: one token of every sequence. No allocation, no lock.
+  void step(const token& u, output_token y, state& h) const {
+    const auto source =
+        checked({"bdlru", "step"}, with_time(u.gate), with_time(u.input), with_time(y), {}, h);
+    scan::run_step(source, h);
+  }
+
+ private:
+  /// A token whose rows are normalised when the step asks for them. Natural gates have been
+  /// transposed into lanes; grouped ones are read where they lie.
+  template <class V>
+  struct lazy_token {
+    static constexpr bool transposed = Order == gates::natural;
+    struct in_memory {
+      const S* at;
+      index_t row, entry;
+    };
+    using gate_source =
+        std::conditional_t<transposed, V[static_cast<std::size_t>(M * (M + 1))], in_memory>;
+
+    gate_source gate;
+    V input[static_cast<std::size_t>(M)];
+
+    [[nodiscard]] recurrence::gate_row<V, M> row(int i) const noexcept {
+      V z[static_cast<std::size_t>(M) + 1];
+      each<M + 1>([&](int k) {
+        if constexpr (transposed)
+          z[k] = gate[i * (M + 1) + k];
+        else
+          z[k] = lane<V>::load(gate.at + i * gate.row + k * gate.entry);
+      });
+      return recurrence::normalised_row<N, V, M>(z, input[i]);
+    }
+  };
+
+  struct kernel {
+    using scalar_type = S;
+    template <class V>
+    using recurrence = maslin::recurrence::block<V, M>;
+    static constexpr int order = M, outputs = M;
+
+    const S* gate;
+    const S* input;
+    S* out;
+    index_t gate_batch, gate_time;
+    index_t gate_step;             // natural: from block to block; grouped: from group to group
+    index_t gate_row, gate_entry;  // from row to row of a block, from gate to gate
+    int group_shift;               // grouped: log2 of L
+    index_t input_batch, input_time, input_step, out_batch, out_time, out_step;
+
+    [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
+      kernel k = *this;
+      k.gate += b * gate_batch + t * gate_time;
+      k.input += b * input_batch + t * input_time;
+      k.out += b * out_batch + t * out_time;
+      return k;
+    }
+    template <class V, class N_>
+    [[nodiscard]] lazy_token<V> token(index_t t, index_t c, N_ n) const noexcept {
+      lazy_token<V> u;
+      if constexpr (Order == gates::natural) {
+        simd::load_columns<V, M*(M + 1)>(gate + t * gate_time + c * gate_step, gate_step, n,
+                                         u.gate);
+      } else {
+        u.gate = {gate + t * gate_time + (c >> group_shift) * gate_step +
+                      (c & ((index_t{1} << group_shift) - 1)),
+                  gate_row, gate_entry};
+      }
+      simd::load_columns<V, M>(input + t * input_time + c * input_step, input_step, n, u.input);
+      return u;
+    }
+    template <class V, class N_>
+    void emit(S* to, index_t stride, N_ n, const typename recurrence<V>::state& h) const noexcept {
+      simd::store_columns<V, M>(to, stride, n, h.h);
+    }
+    [[nodiscard]] S* y(index_t t, index_t c) const noexcept {
+      return out + t * out_time + c * out_step;
+    }
+    [[nodiscard]] index_t y_stride() const noexcept { return out_step; }
+  };
+
+  scan::source<kernel> checked(const check::caller& who, const view<const S, gate_rank>& gate,
+                               const view<const S, 4>& input, const output& y,
+                               std::span<const index_t> offsets, const state& h) const {
+    check::count(who, "blocks", blocks);
+    const index_t B = input.extent(0), T = input.extent(1), G = blocks;
+    check::footprint gates_in;
+    index_t L = 1;
+    constexpr bool natural = Order == gates::natural;
+    if constexpr (natural) {
+      gates_in =
+          check::layout<const S, 5>(who, "gate", "[B, T, G, M, M+1]", gate, {B, T, G, M, M + 1}, 2);
+      // A block is read as one run of M (M + 1) gates.
+      if (!gate.empty() && M > 1 && gate.stride(3) != M + 1)
+        who.refuse("gate must have rows of a block M+1 = " + std::to_string(M + 1) +
+                   " apart, got strides " + check::list(gate.strides()));
+    } else {
+      L = layout::group_of(who, gate);
+      gates_in = check::layout<const S, 6>(who, "gate", "[B, T, ceil(G/L), M, M+1, L]", gate,
+                                           {B, T, layout::groups(G, L), M, M + 1, L}, 2);
+    }
+    const bool in_place = scan::check_values<S, 4>(who, "[B, T, G, M]", input, y, {B, T, G, M},
+                                                   "gate", gates_in, offsets, h);
+    const kernel first{.gate = gate.data_handle(),
+                       .input = input.data_handle(),
+                       .out = y.data_handle(),
+                       .gate_batch = gate.stride(0),
+                       .gate_time = gate.stride(1),
+                       .gate_step = gate.stride(2),
+                       .gate_row = gate.stride(3),
+                       .gate_entry = gate.stride(4),
+                       .group_shift = std::countr_zero(static_cast<std::size_t>(L)),
+                       .input_batch = input.stride(0),
+                       .input_time = input.stride(1),
+                       .input_step = input.stride(2),
+                       .out_batch = y.stride(0),
+                       .out_time = y.stride(1),
+                       .out_step = y.stride(2)};
+    return {.first = first,
+            .batch = B,
+            .length = T,
+            .offsets = offsets,
+            .channel_count = G,
+            .lane_multiple = natural ? scan::state_lanes : L,
+            .moved_bytes = B * T * G * M * (M + 3) * static_cast<index_t>(sizeof(S)),
+            .may_stream = !in_place && (y.stride(2) == M || G == 1)};
+  }
+};
+
+}  // namespace maslin::inline MASLIN_ABI

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// H-LRU: the higher-order linear recurrence of arXiv 2602.12021.
+
+#include <maslin/mixer/layout.hpp>
+#include <maslin/recurrence/companion.hpp>
+#include <maslin/recurrence/normalise.hpp>
+#include <maslin/scan/call.hpp>
+#include <maslin/scan/run.hpp>
+#include <maslin/simd/columns.hpp>
+
+#include <bit>
+#include <concepts>
+#include <span>
+
+namespace maslin::inline MASLIN_ABI {
+
+/// Scans an order-M linear recurrence over T tokens and D independent channels.
+///   h[t,d] = sum_{k<M} a[t,d,k] h[t-1-k,d] + a[t,d,M] input[t,d],  a = normalise(gate)
+///   y[t,d] = h[t,d]                                            (H-LRU, arXiv 2602.12021)
+/// The paper's symbols: its A_t is the companion matrix with first row a[0..M-1], its input gate a_0
+/// is our a[M]. The paper's output of all M lags is y at earlier tokens: see `lags`.
+///
+/// shapes    gate [B, T, D, M+1], input gate last (grouped [B, T, ceil(D/L), M+1, L])
+///           input, y [B, T, D]   state [B, D, M], newest first
+/// layout    channels unit stride, B and T strides free; gate: natural with any channel stride, or
+///           lane-grouped (fastest), L a power of two
+/// aliasing  y may be input; y must not overlap gate
+/// numerics  one fma a term, farthest lag first: |err| <= (M + 1) u W, and c_g = M + 8 more where the
+///           gates are normalised here; max|h| <= max(|h0|, |input|) for every normalisation but
+///           `none`; NaN and Inf stay in their channel, later in time
+/// cost      B*T*D*(M + 1) multiply-adds and M + 1 exp (softmax; one at M = 1); reads M + 2, writes 1
+///           number a channel and token; `step` does not allocate
+/// effects   state holds the last M values on return
+/// throws    shape_error before any write
+///
+/// `Side` = gate_side::write is the transposed companion of some published code, kept to compare
+/// with: its lag k is weighted by the token that wrote the value, and |h| is not bounded.
+template <class S, int M, normalise N = normalise::softmax, gates Order = gates::natural,
+          gate_side Side = gate_side::read>
+struct hlru {
+  static_assert(std::floating_point<S>, "hlru mixes float or double");
+  static_assert(M >= 1, "the order of hlru is at least 1");
+
+  index_t channels = 0;
+
+  using scalar_type = S;
+  using output = view<S, 3>;
+  using output_token = view<S, 2>;
+  using state = scan::lane_state<S, 3>;
+  static constexpr int order = M;
+  static constexpr int gate_rank = Order == gates::natural ? 4 : 5;
+
+  /// One token of every sequence.
+  struct token {
+    view<const S, gate_rank - 1> gate{};  // [B, D, M+1] or [B, D/L, M+1, L]
+    view<const S, 2> input{};             // [B, D]
+  };
+  /// A span of tokens. With `offsets` (count + 1 positions) B is 1 and sequence b of the state owns
+  /// tokens offsets[b] .. offsets[b + 1] - 1.
+  struct tokens {
+    view<const S, gate_rank> gate{};  // [B, T, D, M+1] or [B, T, D/L, M+1, L]
+    view<const S, 3> input{};         // [B, T, D]
+    std::span<const index_t> offsets{};
+
+    [[nodiscard]] token operator[](index_t t) const noexcept {
+      return {time_at(gate, t), time_at(input, t)};
+    }
+    /// Tokens begin .. end - 1 (of sequences that are not packed).
+    [[nodiscard]] tokens range(index_t begin, index_t end) const noexcept {
+      return {time_range(gate, begin, end), time_range(input, begin, end), {}};
+    }
+  };
+
+  /// The empty state of `batch` sequences; the only call that allocates (with `exec::chunked` the
+  /// first scan does too).
+  template <class Policy = exec::sequential>
+  [[nodiscard]] state make_state(index_t batch = 1, const Policy& = {}) const {
+    check::count({"hlru", "make_state"}, "channels", channels);
+    return state(Side == gate_side::read ? "hlru" : "hlru_write", batch, channels, M);
+  }
+
+  /// Prefill: reads T tokens, writes T outputs, continues from `h` and leaves it at the end.
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h) const {
+    const check::caller who{"hlru", "scan"};
+    scan::check_policy(who, policy);
+    const auto source = checked(who, u.gate, u.input, y, u.offsets, h);
+    scan::run(policy, source, h);
+  }
+
+  /// Decode: one token of every sequence. No allocation, no lock.
+  void step(const token& u, output_token y, state& h) const {
+    const auto source =
+        checked({"hlru", "step"}, with_time(u.gate), with_time(u.input), with_time(y), {}, h);
+    scan::run_step(source, h);
+  }
+
+  /// The paper's output of all M lags, lag 0 first, from y and the state before its first token:
+  ///   out[b,t,d,j] = y[b,t-j,d], or initial[b,d,j-1-t] before the first token
+  /// shapes    y [B, T, D]   initial: of B sequences   out [B, T, D, M]
+  /// throws    shape_error before any write
+  void lags(view<const S, 3> y, const state& initial, view<S, 4> out) const
+      requires(Side == gate_side::read) {
+    const check::caller who{"hlru", "lags"};
+    check::count(who, "channels", channels);
+    const index_t B = y.extent(0), T = y.extent(1), D = channels;
+    const auto in = check::layout<const S, 3>(who, "y", "[B, T, D]", y, {B, T, D}, 2);
+    const auto to = check::layout<S, 4>(who, "out", "[B, T, D, M]", out, {B, T, D, M}, 2);
+    if (initial.batch() != B || initial.channels() != D)
+      who.refuse("initial must be [B, D] = " + check::list(std::array{B, D}) + ", got " +
+                 check::list(std::array{initial.batch(), initial.channels()}));
+    check::writable(who, "out", to);
+    check::disjoint(who, "out", to, "y", in);
+    check::disjoint(who, "out", to, "initial", initial.memory());
+    for (index_t b = 0; b < B; ++b)
+      for (index_t t = 0; t < T; ++t)
+        for (index_t d = 0; d < D; ++d)
+          for (index_t j = 0; j < M; ++j)
+            out(b, t, d, j) =
+                j <= t ? y(b, t - j, d)
+                       : scan::state_of(initial.row(b), d, M)[(j - 1 - t) * scan::state_lanes];
+  }
+
+ private:
+  template <class V>
+  using algebra = std::conditional_t<Side == gate_side::read, recurrence::companion<V, M>,
+                                     recurrence::write_side_companion<V, M>>;
+
+  struct kernel {
+    using scalar_type = S;
+    template <class V>
+    using recurrence = algebra<V>;
+    static constexpr int order = M, outputs = 1;
+
+    const S* gate;
+    const S* input;
+    S* out;
+    index_t gate_batch, gate_time;
+    index_t gate_step;   // natural: from channel to channel; grouped: from group to group
+    index_t gate_entry;  // grouped: from gate to gate
+    int group_shift;     // grouped: log2 of L
+    index_t input_batch, input_time, out_batch, out_time;
+
+    [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
+      kernel k = *this;
+      k.gate += b * gate_batch + t * gate_time;
+      k.input += b * input_batch + t * input_time;
+      k.out += b * out_batch + t * out_time;
+      return k;
+    }
+    template <class V, class N_>
+    [[nodiscard]] typename algebra<V>::token token(index_t t, index_t c, N_ n) const noexcept {
+      V z[static_cast<std::size_t>(M) + 1];
+      if constexpr (Order == gates::natural) {
+        simd::load_columns<V, M + 1>(gate + t * gate_time + c * gate_step, gate_step, n, z);
+      } else {
+        const S* group = gate + t * gate_time + (c >> group_shift) * gate_step +
+                         (c & ((index_t{1} << group_shift) - 1));
+        each<M + 1>([&](int k) { z[k] = lane<V>::load(group + k * gate_entry); });
+      }
+      const V v = lane<V>::load(input + t * input_time + c, n);
+      return {maslin::recurrence::normalised_row<N, V, M>(z, v)};
+    }
+    template <class V, class N_>
+    void emit(S* to, index_t, N_ n, const typename algebra<V>::state& h) const noexcept {
+      lane<V>::store(to, h.h[0], n);
+    }
+    [[nodiscard]] S* y(index_t t, index_t c) const noexcept { return out + t * out_time + c; }
+    [[nodiscard]] static constexpr index_t y_stride() noexcept { return 1; }
+  };
+
+  scan::source<kernel> checked(const check::caller& who, const view<const S, gate_rank>& gate,
+                               const view<const S, 3>& input, const output& y,
+                               std::span<const index_t> offsets, const state& h) const {
+    check::count(who, "channels", channels);
+    const index_t B = input.extent(0), T = input.extent(1), D = channels;
+    check::footprint gates_in;
+    index_t L = 1;
+    if constexpr (Order == gates::natural) {
+      gates_in =
+          check::layout<const S, 4>(who, "gate", "[B, T, D, M+1]", gate, {B, T, D, M + 1}, 2);
+    } else {
+      L = layout::group_of(who, gate);
+      gates_in = check::layout<const S, 5>(who, "gate", "[B, T, ceil(D/L), M+1, L]", gate,
+                                           {B, T, layout::groups(D, L), M + 1, L}, 2);
+    }
+    const bool in_place = scan::check_values<S, 3>(who, "[B, T, D]", input, y, {B, T, D}, "gate",
+                                                   gates_in, offsets, h);
+    const kernel first{.gate = gate.data_handle(),
+                       .input = input.data_handle(),
+                       .out = y.data_handle(),
+                       .gate_batch = gate.stride(0),
+                       .gate_time = gate.stride(1),
+                       .gate_step = gate.stride(2),
+                       .gate_entry = gate.stride(3),
+                       .group_shift = std::countr_zero(static_cast<std::size_t>(L)),
+                       .input_batch = input.stride(0),
+                       .input_time = input.stride(1),
+                       .out_batch = y.stride(0),
+                       .out_time = y.stride(1)};
+    return {.first = first,
+            .batch = B,
+            .length = T,
+            .offsets = offsets,
+            .channel_count = D,
+            .lane_multiple = Order == gates::natural ? scan::state_lanes : L,
+            .moved_bytes = B * T * D * (M + 3) * static_cast<index_t>(sizeof(S)),
+            .may_stream = !in_place};
+  }
+};
+
+}  // namespace maslin::inline MASLIN_ABI

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// The two orders of gates in memory, and the ways between them.
+///
+///   natural   [.., D, M + 1]        (BD-LRU [.., G, M, M + 1]), the input gate last: the papers' order
+///   grouped   [.., D / L, M + 1, L] (BD-LRU [.., G / L, M, M + 1, L]): L channels or blocks side by
+///             side, the last group padded. The fastest to read; L belongs to the data, not to the
+///             instruction set.
+
+#include <maslin/core/check.hpp>
+#include <maslin/core/view.hpp>
+
+#include <bit>
+
+namespace maslin::inline MASLIN_ABI {
+
+/// Channels of a group where nothing asks for another number.
+inline constexpr index_t default_group = 8;
+
+namespace layout {
+
+/// Groups of L that hold n channels.
+[[nodiscard]] constexpr index_t groups(index_t n, index_t L) noexcept { return (n + L - 1) / L; }
+
+/// The group size of a grouped gate view: its last extent, a power of two; `default_group` for a view
+/// without elements.
+template <class S, int Rank>
+[[nodiscard]] index_t group_of(const check::caller& who, const view<S, Rank>& gate) {
+  const index_t L = gate.extent(Rank - 1);
+  if (L == 0) return default_group;
+  if (L < 0 || !std::has_single_bit(static_cast<std::size_t>(L)))
+    who.refuse("gate's last extent L must be a power of two, got " + std::to_string(L));
+  return L;
+}
+
+}  // namespace layout
+
+/// Copies H-LRU gates from natural to grouped order.
+/// shapes    natural [B, T, D, M+1]   grouped [B, T, ceil(D/L), M+1, L]
+/// aliasing  none
+/// numerics  bits are moved; the padding of the last group is written as 0
+/// throws    shape_error before any write
+template <class S>
+void regroup_gate(const view<const S, 4>& natural, const view<S, 5>& grouped) {
+  const check::caller who{"hlru", "regroup_gate"};
+  const index_t B = natural.extent(0), T = natural.extent(1), D = natural.extent(2),
+                K = natural.extent(3), L = layout::group_of(who, grouped);
+  const auto in =
+      check::layout<const S, 4>(who, "natural", "[B, T, D, M+1]", natural, {B, T, D, K}, 2);
+  const auto out = check::layout<S, 5>(who, "grouped", "[B, T, ceil(D/L), M+1, L]", grouped,
+                                       {B, T, layout::groups(D, L), K, L}, 2);
+  check::writable(who, "grouped", out);
+  check::disjoint(who, "grouped", out, "natural", in);
+  for (index_t b = 0; b < B; ++b)
+    for (index_t t = 0; t < T; ++t)
+      for (index_t c = 0; c < layout::groups(D, L) * L; ++c)
+        for (index_t k = 0; k < K; ++k)
+          grouped(b, t, c / L, k, c % L) = c < D ? natural(b, t, c, k) : S(0);
+}
+
+/// Copies BD-LRU gates from natural to grouped order.
+/// shapes    natural [B, T, G, M, M+1]   grouped [B, T, ceil(G/L), M, M+1, L]
+/// aliasing  none
+/// numerics  bits are moved; the padding of the last group is written as 0
+/// throws    shape_error before any write
+template <class S>
+void regroup_gate(const view<const S, 5>& natural, const view<S, 6>& grouped) {
+  const check::caller who{"bdlru", "regroup_gate"};
+  const index_t B = natural.extent(0), T = natural.extent(1), G = natural.extent(2),
+                M = natural.extent(3), K = natural.extent(4), L = layout::group_of(who, grouped);
+  const auto in =
+      check::layout<const S, 5>(who, "natural", "[B, T, G, M, M+1]", natural, {B, T, G, M, K}, 2);
+  const auto out = check::layout<S, 6>(who, "grouped", "[B, T, ceil(G/L), M, M+1, L]", grouped,
+                                       {B, T, layout::groups(G, L), M, K, L}, 2);
+  check::writable(who, "grouped", out);
+  check::disjoint(who, "grouped", out, "natural", in);
+  for (index_t b = 0; b < B; ++b)
+    for (index_t t = 0; t < T; ++t)
+      for (index_t g = 0; g < layout::groups(G, L) * L; ++g)
+        for (index_t i = 0; i < M; ++i)
+          for (index_t k = 0; k < K; ++k)
+            grouped(b, t, g / L, i, k, g % L) = g < G ? natural(b, t, g, i, k) : S(0);
+}
+template <class S, int From, int To>
+  requires(!std::is_const_v<S>)
+void regroup_gate(const view<S, From>& natural, const view<S, To>& grouped) {
+  regroup_gate(view<const S, From>(natural), grouped);
+}
+
+/// Permutes the rows of a gate projection once, after which the projection emits grouped gates.
+///   grouped row (c / L, k, c % L) = natural row (c, k),  k < rows_per_channel
+/// where rows_per_channel is M + 1 for H-LRU (c a channel) and M (M + 1) for BD-LRU (c a block).
+/// shapes    weight [channels * rows_per_channel, width]   bias [channels * rows_per_channel] or empty
+///           grouped_weight [ceil(channels/L) * L * rows_per_channel, width], grouped_bias alike
+/// aliasing  none
+/// numerics  bits are moved; rows of padding are written as 0
+/// throws    shape_error before any write
+template <index_t L = default_group, class S>
+void regroup_rows(index_t channels, index_t rows_per_channel, const view<const S, 2>& weight,
+                  const view<const S, 1>& bias, const view<S, 2>& grouped_weight,
+                  const view<S, 1>& grouped_bias) {
+  static_assert(L > 0 && std::has_single_bit(static_cast<std::size_t>(L)),
+                "the group size is a power of two");
+  const check::caller who{"layout", "regroup_rows"};
+  check::count(who, "channels", channels);
+  check::count(who, "rows_per_channel", rows_per_channel);
+  const index_t rows = channels * rows_per_channel, width = weight.extent(1);
+  const index_t padded = layout::groups(channels, L) * L;
+  const bool biased = bias.data_handle() != nullptr || grouped_bias.data_handle() != nullptr;
+  const auto in = check::layout<const S, 2>(who, "weight", "[channels * rows, width]", weight,
+                                            {rows, width}, 1);
+  const auto out = check::layout<S, 2>(who, "grouped_weight", "[padded channels * rows, width]",
+                                       grouped_weight, {padded * rows_per_channel, width}, 1);
+  check::disjoint(who, "grouped_weight", out, "weight", in);
+  if (biased) {
+    const auto bias_in =
+        check::layout<const S, 1>(who, "bias", "[channels * rows]", bias, {rows}, 0);
+    const auto bias_out = check::layout<S, 1>(who, "grouped_bias", "[padded channels * rows]",
+                                              grouped_bias, {padded * rows_per_channel}, 0);
+    check::disjoint(who, "grouped_bias", bias_out, "bias", bias_in);
+  }
+  for (index_t c = 0; c < padded; ++c)
+    for (index_t k = 0; k < rows_per_channel; ++k) {
+      const index_t from = c * rows_per_channel + k;
+      const index_t to = (c / L * rows_per_channel + k) * L + c % L;
+      for (index_t i = 0; i < width; ++i)
+        grouped_weight(to, i) = c < channels ? weight(from, i) : S(0);
+      if (biased) grouped_bias(to) = c < channels ? bias(from) : S(0);
+    }
+}
+
+}  // namespace maslin::inline MASLIN_ABI

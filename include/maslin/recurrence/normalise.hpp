@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// From a row of gate logits to its coefficients, in registers, as part of the step that uses them.
+
+#include <maslin/recurrence/gate_row.hpp>
+#include <maslin/simd/math.hpp>
+
+#include <limits>
+
+namespace maslin::inline MASLIN_ABI::recurrence {
+
+namespace detail {
+
+template <class V>
+inline constexpr auto infinity = std::numeric_limits<typename lane<V>::scalar>::infinity();
+
+/// p_k = w_k / n with n = sum w, all w >= 0 and one of them near 1, unless the row is special:
+/// `largest` is then its largest logit, which is -inf (a dead row: all zeros) or +inf (1/c for each
+/// of its c infinite entries).
+template <class V, std::size_t K>
+[[gnu::noinline]] inline void special_softmax(const V (&z)[K], V largest, V (&p)[K]) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  const V zero = L::broadcast(S(0)), one = L::broadcast(S(1));
+  const auto top = largest == L::broadcast(infinity<V>);
+  const auto dead = largest == L::broadcast(-infinity<V>);
+  V count = zero, poison = zero;
+  for (std::size_t k = 0; k < K; ++k) {
+    count = count + L::select(z[k] == largest, one, zero);
+    poison = poison + L::select(z[k] == z[k], zero, z[k]);  // NaN if any logit is
+  }
+  for (std::size_t k = 0; k < K; ++k) {
+    const V share = L::select(z[k] == largest, one / count, zero) + poison;
+    p[k] = L::select(top, share, L::select(dead, zero + poison, p[k]));
+  }
+}
+
+/// The same for rows divided by their L1 norm: infinite entries share 1 by sign; rows whose norm
+/// overflows are scaled first; rows below the smallest normal number, and zero rows, are all zeros.
+template <class V, std::size_t K>
+[[gnu::noinline]] inline void special_l1(const V (&w)[K], V offset, V norm, V (&p)[K]) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  const V zero = L::broadcast(S(0)), one = L::broadcast(S(1)), inf = L::broadcast(infinity<V>);
+  const V tiny = L::broadcast(std::numeric_limits<S>::min());
+  // A power of two, so that scaling changes no coefficient's bits; K <= 2^8 terms then fit.
+  const V scale = L::broadcast(S(1) / S(256));
+  V count = zero, poison = zero, scaled = offset * scale;
+  for (std::size_t k = 0; k < K; ++k) {
+    count = count + L::select(L::abs(w[k]) == inf, one, zero);
+    poison = poison + L::select(w[k] == w[k], zero, w[k]);
+    scaled = L::fma(L::abs(w[k]), scale, scaled);
+  }
+  for (std::size_t k = 0; k < K; ++k) {
+    const V sign = L::select(w[k] < zero, zero - one, one);
+    const V share = L::select(L::abs(w[k]) == inf, sign / count, zero) + poison;
+    const V over = w[k] * scale / scaled;
+    p[k] = L::select(norm == inf, L::select(count > zero, share, over),
+                     L::select(norm < tiny, zero, p[k]));
+  }
+}
+
+/// p = w / n for weights of any sign, n = offset + sum |w|.
+template <class V, std::size_t K>
+inline void divide_by_l1(const V (&w)[K], V offset, V (&p)[K]) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  V norm = offset;
+  each<K>([&](std::size_t k) { norm = norm + L::abs(w[k]); });
+  const V inverse = L::broadcast(S(1)) / norm;
+  each<K>([&](std::size_t k) { p[k] = w[k] * inverse; });
+  const auto usual =
+      (norm >= L::broadcast(std::numeric_limits<S>::min())) & (norm < L::broadcast(infinity<V>));
+  if (L::any(!usual)) special_l1(w, offset, norm, p);
+}
+
+template <class V, std::size_t K>
+[[nodiscard]] inline V largest_of(const V (&z)[K]) noexcept {
+  V m = z[0];
+  each<K - 1>([&](std::size_t k) { m = lane<V>::max(m, z[k + 1]); });
+  return m;
+}
+
+template <class V, std::size_t K>
+inline void softmax(const V (&z)[K], V (&p)[K]) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  const V one = L::broadcast(S(1));
+  const V m = largest_of(z);
+  if constexpr (K == 2) {
+    // One exp: the larger logit has weight 1, the other exp(-|difference|).
+    const V e = simd::exp_nonpositive(V(L::broadcast(S(0)) - L::abs(z[0] - z[1])));
+    const V inverse = one / (one + e);
+    const V small = e * inverse;
+    const auto first = z[0] >= z[1];
+    p[0] = L::select(first, inverse, small);
+    p[1] = L::select(first, small, inverse);
+  } else {
+    V n = L::broadcast(S(0));
+    each<K>([&](std::size_t k) {
+      p[k] = simd::exp_nonpositive(V(z[k] - m));
+      n = n + p[k];
+    });
+    const V inverse = one / n;
+    each<K>([&](std::size_t k) { p[k] = p[k] * inverse; });
+  }
+  if (L::any(L::abs(m) == L::broadcast(infinity<V>))) special_softmax(z, m, p);
+}
+
+template <class V, std::size_t K>
+inline void sigmoid_l1(const V (&z)[K], V (&p)[K]) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  const V zero = L::broadcast(S(0)), one = L::broadcast(S(1));
+  const V m = largest_of(z);
+  // sigmoid(z) = e^z / (1 + e^z). A row of negative logits is shifted by its largest, which cancels
+  // in p and keeps its weights from underflow: t = e^(z - shift), e^z = t e^shift.
+  const V shift = L::select(m < zero, m, zero);
+  const V back = simd::exp_nonpositive(shift);
+  V n = zero;
+  each<K>([&](std::size_t k) {
+    const V t = simd::exp_nonpositive(V(L::broadcast(S(0)) - L::abs(z[k]) - shift));
+    p[k] = L::select(z[k] < zero, t, one) / L::fma(t, back, one);
+    n = n + p[k];
+  });
+  const V inverse = one / n;
+  each<K>([&](std::size_t k) { p[k] = p[k] * inverse; });
+  if (L::any(m == L::broadcast(-infinity<V>))) special_softmax(z, m, p);
+}
+
+}  // namespace detail
+
+/// The coefficients p of the logits z, by SPEC of `normalise`:
+///   p_k = phi(z_k) / n                                        (arXiv 2602.12021, gate normalisation)
+///
+/// numerics  each p_k within (K + 8) u relative for ordinary logits; a row of -inf gives zeros, c
+///           entries of +inf share 1 (by sign in lin_l1; sigmoid and tanh saturate instead); a norm
+///           below the smallest normal number gives zeros; a NaN logit makes its whole row NaN, and
+///           no other row
+/// cost      softmax, tanh_l1: K exp (softmax with K = 2: one), sigmoid_l1: K + 1; one division, K
+///           more for sigmoid_l1 and tanh_l1
+template <normalise N, class V, std::size_t K>
+inline void normalise_row(const V (&z)[K], V (&p)[K]) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  const V zero = L::broadcast(S(0));
+  if constexpr (N == normalise::none) {
+    each<K>([&](std::size_t k) { p[k] = z[k]; });
+  } else if constexpr (N == normalise::softmax) {
+    detail::softmax(z, p);
+  } else if constexpr (N == normalise::sigmoid_l1) {
+    detail::sigmoid_l1(z, p);
+  } else {
+    V w[K];
+    each<K>([&](std::size_t k) {
+      if constexpr (N == normalise::relu_l1)
+        w[k] = L::select(z[k] <= zero, zero, z[k]);  // a NaN stays
+      else if constexpr (N == normalise::tanh_l1)
+        w[k] = simd::tanh(z[k]);
+      else
+        w[k] = z[k];
+    });
+    const S offset = N == normalise::relu_l1 ? S(0.001) * S(K) : S(0);
+    detail::divide_by_l1(w, L::broadcast(offset), p);
+  }
+}
+
+/// The row of a step: M coefficients of the state and the gated input p_M v, from M + 1 logits.
+template <normalise N, class V, int M>
+[[nodiscard]] inline gate_row<V, M> normalised_row(const V (&z)[static_cast<std::size_t>(M) + 1],
+                                                   V v) noexcept {
+  V p[static_cast<std::size_t>(M) + 1];
+  normalise_row<N>(z, p);
+  gate_row<V, M> row;
+  each<M>([&](int k) { row.gate[k] = p[k]; });
+  row.input = p[M] * v;
+  return row;
+}
+
+}  // namespace maslin::inline MASLIN_ABI::recurrence

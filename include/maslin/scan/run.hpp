@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// From a policy and the sequences of a call to schedules and tasks.
+
+#include <maslin/scan/chunked.hpp>
+#include <maslin/scan/executor.hpp>
+#include <maslin/scan/policy.hpp>
+#include <maslin/scan/sequential.hpp>
+
+#include <algorithm>
+#include <concepts>
+#include <span>
+#include <string>
+#include <type_traits>
+
+namespace maslin::inline MASLIN_ABI::scan {
+
+/// What a mixer makes of a checked call: its sequences, each as a kernel (scan/sequential.hpp).
+/// A kernel has `shifted(b, t)`: itself, moved to sequence b of the batch and token t.
+template <class Kernel>
+struct source {
+  using kernel_type = Kernel;
+
+  Kernel first;                         // the kernel of sequence 0
+  index_t batch = 1, length = 1;        // B and T of the views
+  std::span<const index_t> offsets{};   // packed sequences, if any
+  index_t channel_count = 0;            // channels, or blocks
+  index_t lane_multiple = state_lanes;  // lanes may not cross multiples of this many channels
+  index_t moved_bytes = 0;              // read and written by the call
+  bool may_stream = false;              // rows of y are contiguous, and no token is read from them
+
+  [[nodiscard]] index_t sequences() const noexcept {
+    return offsets.empty() ? batch : static_cast<index_t>(offsets.size()) - 1;
+  }
+  [[nodiscard]] index_t tokens(index_t b) const noexcept {
+    if (offsets.empty()) return length;
+    return offsets[static_cast<std::size_t>(b) + 1] - offsets[static_cast<std::size_t>(b)];
+  }
+  [[nodiscard]] Kernel kernel(index_t b) const noexcept {
+    if (offsets.empty()) return first.shifted(b, 0);
+    return first.shifted(0, offsets[static_cast<std::size_t>(b)]);
+  }
+};
+
+namespace detail {
+
+template <class Policy>
+inline constexpr bool is_policy =
+    std::same_as<Policy, exec::scalar> || std::same_as<Policy, exec::sequential> ||
+    std::same_as<Policy, exec::chunked>;
+template <class Executor, class Policy>
+inline constexpr bool is_policy<exec::bound_policy<Executor, Policy>> = is_policy<Policy>;
+
+/// A channel run shorter than this many bytes a row gains no bandwidth from a thread of its own.
+inline constexpr index_t run_bytes = 4096;
+
+/// Calls f with a value of the widest register type whose width divides `multiple`.
+template <class S, int Width, class F>
+void with_lanes(index_t multiple, const F& f) {
+  if constexpr (Width == 1) {
+    f(std::type_identity<S>{});
+  } else {
+    using V = typename simd::sized<S, Width>::type;
+    if (lane<V>::width == Width && multiple % Width == 0)
+      f(std::type_identity<V>{});
+    else
+      with_lanes<S, Width / 2>(multiple, f);
+  }
+}
+
+[[nodiscard]] inline int team(int threads) noexcept {
+  return threads == 0 ? exec::default_threads() : threads;
+}
+
+template <class Source, class State>
+void run_on(exec::default_executor&, const exec::scalar&, const Source& source, State& state) {
+  using S = typename State::scalar_type;
+  for (index_t b = 0; b < source.sequences(); ++b)
+    walk<S>(source.kernel(b), state.row(b), 0, source.tokens(b), 0, source.channel_count, false);
+}
+
+template <class Executor, class Source, class State>
+void run_on(Executor& where, const exec::sequential& policy, const Source& source, State& state) {
+  using S = typename State::scalar_type;
+  const index_t sequences = source.sequences(), channels = source.channel_count;
+  if (sequences == 0 || channels == 0) return;
+  const index_t threads = team(policy.threads);
+  const index_t row_bytes =
+      channels * Source::kernel_type::outputs * static_cast<index_t>(sizeof(S));
+  index_t runs = 1;
+  if (sequences < threads)
+    runs = std::clamp((threads + sequences - 1) / sequences, index_t{1},
+                      std::max(index_t{1}, row_bytes / run_bytes));
+  // Runs begin at whole groups of the state, hence at whole cache lines of it.
+  const index_t groups = (channels + state_lanes - 1) / state_lanes;
+  const index_t run = (groups + runs - 1) / runs * state_lanes;
+  runs = (channels + run - 1) / run;
+  const bool streaming =
+      source.may_stream &&
+      (policy.store == exec::stores::streaming ||
+       (policy.store == exec::stores::automatic && source.moved_bytes >= exec::streaming_bytes));
+  with_lanes<S, simd::native_width<S>>(source.lane_multiple, [&]<class V>(std::type_identity<V>) {
+    where.run(sequences * runs, [&](index_t i) {
+      const index_t b = i / runs, begin = i % runs * run;
+      walk<V>(source.kernel(b), state.row(b), 0, source.tokens(b), begin,
+              std::min(begin + run, channels), streaming);
+    });
+  });
+}
+
+template <class Executor, class Source, class State>
+void run_on(Executor& where, const exec::chunked& policy, const Source& source, State& state) {
+  using S = typename State::scalar_type;
+  using scratch = chunk_scratch<typename Source::kernel_type>;
+  const index_t channels = source.channel_count;
+  if (channels == 0) return;
+  index_t longest = 0;
+  for (index_t b = 0; b < source.sequences(); ++b) longest = std::max(longest, source.tokens(b));
+  if (longest == 0) return;
+  const index_t chunk = std::min(policy.chunk == 0 ? default_chunk : policy.chunk, longest);
+  const index_t chunks = (longest + chunk - 1) / chunk;
+  const index_t threads = team(policy.threads);
+  // Two chunks a thread even out unequal speeds; more would only grow the scratch.
+  const index_t slots = std::min(threads > 1 ? 2 * threads : index_t{1}, chunks);
+  double* memory = state.workspace().reserve(scratch::size(slots, channels, state.sequence_size()));
+  with_lanes<S, simd::native_width<S>>(source.lane_multiple, [&]<class V>(std::type_identity<V>) {
+    for (index_t b = 0; b < source.sequences(); ++b)
+      walk_chunked<V>(source.kernel(b), state.row(b), state.sequence_size(), source.tokens(b),
+                      channels, chunk, slots, memory, where);
+  });
+}
+
+/// What is wrong with a policy's numbers, or an empty text.
+[[nodiscard]] inline std::string fault(const exec::scalar&) { return {}; }
+[[nodiscard]] inline std::string fault(const exec::sequential& policy) {
+  if (policy.threads >= 0) return {};
+  return "threads of exec::sequential must be 0 or more, got " + std::to_string(policy.threads);
+}
+[[nodiscard]] inline std::string fault(const exec::chunked& policy) {
+  if (policy.threads < 0)
+    return "threads of exec::chunked must be 0 or more, got " + std::to_string(policy.threads);
+  if (policy.chunk < 0)
+    return "chunk of exec::chunked must be 0 or more, got " + std::to_string(policy.chunk);
+  return {};
+}
+template <class Executor, class Policy>
+[[nodiscard]] inline std::string fault(const exec::bound_policy<Executor, Policy>& bound) {
+  return fault(bound.policy);
+}
+
+[[nodiscard]] inline exec::default_executor executor_of(const exec::scalar&) { return {1}; }
+[[nodiscard]] inline exec::default_executor executor_of(const exec::sequential& p) {
+  return {team(p.threads)};
+}
+[[nodiscard]] inline exec::default_executor executor_of(const exec::chunked& p) {
+  return {team(p.threads)};
+}
+
+}  // namespace detail
+
+/// A policy that `run` knows, possibly bound to an executor.
+template <class Policy>
+concept policy = detail::is_policy<Policy>;
+
+/// Refuses a policy whose numbers make no sense.
+template <policy Policy>
+void check_policy(const check::caller& who, const Policy& p) {
+  if (const std::string what = detail::fault(p); !what.empty()) who.refuse(what);
+}
+
+/// Runs a checked call.
+template <policy Policy, class Source, class State>
+void run(const Policy& p, const Source& source, State& state) {
+  auto where = detail::executor_of(p);
+  detail::run_on(where, p, source, state);
+}
+template <class Executor, policy Policy, class Source, class State>
+void run(const exec::bound_policy<Executor, Policy>& bound, const Source& source, State& state) {
+  if constexpr (std::same_as<Policy, exec::scalar>)
+    run(bound.policy, source, state);
+  else
+    detail::run_on(*bound.where, bound.policy, source, state);
+}
+
+/// One token of every sequence, on the caller's thread: no allocation, no lock.
+template <class Source, class State>
+void run_step(const Source& source, State& state) noexcept {
+  using S = typename State::scalar_type;
+  detail::with_lanes<S, simd::native_width<S>>(
+      source.lane_multiple, [&]<class V>(std::type_identity<V>) {
+        for (index_t b = 0; b < source.sequences(); ++b) {
+          const auto kernel = source.kernel(b);
+          advance_row<V>(kernel, state.row(b), 0, 0, source.channel_count, kernel.y(0, 0),
+                         kernel.y_stride());
+        }
+      });
+}
+
+}  // namespace maslin::inline MASLIN_ABI::scan

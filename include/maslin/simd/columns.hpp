@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// Between rows in memory and lanes in registers: `load_columns` reads one short row for each lane
+/// and transposes them, so that register c holds entry c of every row; `store_columns` is its inverse.
+
+#include <maslin/core/each.hpp>
+#include <maslin/simd/lane.hpp>
+
+#include <array>
+#include <cstring>
+#include <utility>
+
+namespace maslin::inline MASLIN_ABI::simd {
+
+namespace detail {
+
+/// Fixed-size vectors of the compiler, on which shuffles are written by index.
+template <class S, int Width>
+struct vector {
+  typedef S type __attribute__((vector_size(sizeof(S) * Width)));
+};
+template <class S, int Width>
+using vector_t = typename vector<S, Width>::type;
+
+template <class V>
+using raw = vector_t<typename lane<V>::scalar, lane<V>::width>;
+
+template <class V>
+[[nodiscard]] inline raw<V> to_raw(V x) noexcept {
+  raw<V> r;
+  static_assert(sizeof r == sizeof x);
+  std::memcpy(&r, &x, sizeof r);
+  return r;
+}
+template <class V>
+[[nodiscard]] inline V from_raw(raw<V> r) noexcept {
+  V x;
+  std::memcpy(static_cast<void*>(&x), &r, sizeof r);
+  return x;
+}
+
+/// Numbers in 128 bits: rows are moved in pieces of this size.
+template <class S>
+inline constexpr int piece = 16 / static_cast<int>(sizeof(S));
+
+/// The shuffle of (a, b) whose lane i takes source lane Pattern::at(i).
+template <class Pattern, class R, int... I>
+[[nodiscard]] inline R shuffle(R a, R b, std::integer_sequence<int, I...>) noexcept {
+  return __builtin_shufflevector(a, b, Pattern::at(I)...);
+}
+
+// Interleaving inside each 128-bit piece of K numbers, pairs of `Unit` numbers at a time.
+template <int Width, int K, int Unit, bool High>
+struct interleave {
+  static constexpr int at(int i) {
+    const int base = i / K * K, within = i % K;
+    const int unit = within / Unit, offset = within % Unit;
+    const int source = base + (High ? K / 2 : 0) + unit / 2 * Unit + offset;
+    return unit % 2 == 0 ? source : Width + source;
+  }
+};
+
+template <int Unit, bool High, class S, int Width, class R>
+[[nodiscard]] inline R interleaved(R a, R b) noexcept {
+  return shuffle<interleave<Width, piece<S>, Unit, High>>(a, b,
+                                                          std::make_integer_sequence<int, Width>{});
+}
+
+/// Transposes K registers as K x K matrices, one in each 128-bit piece (K = 4 floats or 2 doubles).
+template <class S, int Width, class R>
+inline void transpose_pieces(R (&w)[static_cast<std::size_t>(piece<S>)]) noexcept {
+  if constexpr (piece<S> == 4) {
+    const R a = interleaved<1, false, S, Width>(w[0], w[1]);
+    const R b = interleaved<1, true, S, Width>(w[0], w[1]);
+    const R c = interleaved<1, false, S, Width>(w[2], w[3]);
+    const R d = interleaved<1, true, S, Width>(w[2], w[3]);
+    w[0] = interleaved<2, false, S, Width>(a, c);
+    w[1] = interleaved<2, true, S, Width>(a, c);
+    w[2] = interleaved<2, false, S, Width>(b, d);
+    w[3] = interleaved<2, true, S, Width>(b, d);
+  } else {
+    const R a = interleaved<1, false, S, Width>(w[0], w[1]);
+    w[1] = interleaved<1, true, S, Width>(w[0], w[1]);
+    w[0] = a;
+  }
+}
+
+template <int Width, int... I, class P>
+[[nodiscard]] inline auto joined(P a, P b, std::integer_sequence<int, I...>) noexcept {
+  return __builtin_shufflevector(a, b, I...);
+}
+
+/// One register from the 128-bit pieces at Width / K addresses.
+template <class S, int Width, class Address>
+[[nodiscard]] inline vector_t<S, Width> gather_pieces(const Address& address, int first) noexcept {
+  constexpr int K = piece<S>;
+  if constexpr (Width == K) {
+    vector_t<S, Width> p;
+    std::memcpy(&p, address(first), sizeof p);
+    return p;
+  } else {
+    const auto low = gather_pieces<S, Width / 2>(address, first);
+    const auto high = gather_pieces<S, Width / 2>(address, first + Width / 2);
+    return joined<Width>(low, high, std::make_integer_sequence<int, Width>{});
+  }
+}
+
+// Flat memory of C short rows: number f belongs to row f / C, column f % C.
+template <int Width, int C, int Column, int Step>
+struct split {
+  // Lane r of the column is flat number r C + Column. Step s merges source register s + 1 into what
+  // was gathered from registers 0 .. s.
+  static constexpr int at(int r) {
+    const int flat = r * C + Column, reg = flat / Width;
+    if (reg == Step + 1) return Width + flat % Width;
+    return Step == 0 ? flat % Width : r;
+  }
+};
+template <int Width, int C, int Register, int Step>
+struct merge {
+  static constexpr int at(int i) {
+    const int flat = Register * Width + i, column = flat % C, row = flat / C;
+    if (column == Step + 1) return Width + row;
+    return Step == 0 ? row : i;
+  }
+};
+
+/// out[k] = fold over the sources with patterns Pattern<Width, C, k, step>.
+template <template <int, int, int, int> class Pattern, int Width, int C, int K, class R>
+[[nodiscard]] inline R fold(const R (&in)[static_cast<std::size_t>(C)]) noexcept {
+  const auto lanes = std::make_integer_sequence<int, Width>{};
+  R x = shuffle<Pattern<Width, C, K, 0>>(in[0], in[1], lanes);
+  if constexpr (C == 3) x = shuffle<Pattern<Width, C, K, 1>>(x, in[2], lanes);
+  return x;
+}
+
+template <class V, int C, class Count>
+inline constexpr bool flat_rows =
+    (C == 2 || C == 3) && C < piece<typename lane<V>::scalar>&& std::is_same_v<Count, all_lanes<V>>;
+
+}  // namespace detail
+
+/// Reads rows of C numbers, row r at p + r * stride for lane r < n, into columns:
+///   out[c], lane r  =  p[r * stride + c]
+/// Lanes from n on hold nothing of use. Nothing outside the n rows is read. `n` is an int, or
+/// `all_lanes<V>` for a whole register.
+template <class V, int C, class Count>
+inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Count n,
+                         V (&out)[static_cast<std::size_t>(C)]) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  constexpr int W = L::width;
+  if constexpr (W == 1) {
+    for (int c = 0; c < C; ++c) out[c] = p[c];
+  } else if constexpr (C >= detail::piece<S>) {
+    constexpr int K = detail::piece<S>;
+    const auto row = [&](int r) {
+      const int known = std::is_same_v<Count, all_lanes<V>> || r < n ? r : n - 1;
+      return p + known * stride;
+    };
+    each<(C + K - 1) / K>([&](int q) {
+      const int column = q * K + K <= C ? q * K : C - K;  // the last piece may repeat columns
+      detail::raw<V> w[static_cast<std::size_t>(K)];
+      each<K>([&](int j) {
+        w[j] = detail::gather_pieces<S, W>([&](int r) { return row(r + j) + column; }, 0);
+      });
+      detail::transpose_pieces<S, W>(w);
+      each<K>([&](int j) { out[column + j] = detail::from_raw<V>(w[j]); });
+    });
+  } else {
+    if (stride == C) {
+      if constexpr (C == 1) {
+        out[0] = L::load(p, n);
+        return;
+      } else if constexpr (detail::flat_rows<V, C, Count>) {
+        detail::raw<V> in[static_cast<std::size_t>(C)];
+        for (int c = 0; c < C; ++c) std::memcpy(&in[c], p + c * W, sizeof in[c]);
+        out[0] = detail::from_raw<V>(detail::fold<detail::split, W, C, 0>(in));
+        out[1] = detail::from_raw<V>(detail::fold<detail::split, W, C, 1>(in));
+        if constexpr (C == 3)
+          out[2] = detail::from_raw<V>(detail::fold<detail::split, W, C, 2>(in));
+        return;
+      }
+    }
+    alignas(V) S columns[static_cast<std::size_t>(C)][static_cast<std::size_t>(W)];
+    for (int r = 0; r < W; ++r)
+      for (int c = 0; c < C; ++c) columns[c][r] = p[(r < n ? r : n - 1) * stride + c];
+    for (int c = 0; c < C; ++c) out[c] = L::load(columns[c]);
+  }
+}
+
+/// Writes columns to rows of C numbers, the inverse of `load_columns`:
+///   p[r * stride + c]  =  in[c], lane r,  for r < n
+template <class V, int C, class Count>
+inline void store_columns(typename lane<V>::scalar* p, index_t stride, Count n,
+                          const V (&in)[static_cast<std::size_t>(C)]) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  constexpr int W = L::width;
+  if constexpr (W == 1) {
+    for (int c = 0; c < C; ++c) p[c] = in[c];
+  } else if constexpr (C >= detail::piece<S>) {
+    constexpr int K = detail::piece<S>;
+    each<(C + K - 1) / K>([&](int q) {
+      const int column = q * K + K <= C ? q * K : C - K;
+      detail::raw<V> w[static_cast<std::size_t>(K)];
+      each<K>([&](int j) { w[j] = detail::to_raw(in[column + j]); });
+      detail::transpose_pieces<S, W>(w);
+      each<K>([&](int j) {
+        each<W / K>([&](int part) {
+          const int r = j + part * K;
+          if (r < n)
+            std::memcpy(p + r * stride + column, reinterpret_cast<const char*>(&w[j]) + 16 * part,
+                        16);
+        });
+      });
+    });
+  } else {
+    if (stride == C) {
+      if constexpr (C == 1) {
+        L::store(p, in[0], n);
+        return;
+      } else if constexpr (detail::flat_rows<V, C, Count>) {
+        detail::raw<V> columns[static_cast<std::size_t>(C)];
+        for (int c = 0; c < C; ++c) columns[c] = detail::to_raw(in[c]);
+        L::store(p, detail::from_raw<V>(detail::fold<detail::merge, W, C, 0>(columns)));
+        L::store(p + W, detail::from_raw<V>(detail::fold<detail::merge, W, C, 1>(columns)));
+        if constexpr (C == 3)
+          L::store(p + 2 * W, detail::from_raw<V>(detail::fold<detail::merge, W, C, 2>(columns)));
+        return;
+      }
+    }
+    alignas(V) S columns[static_cast<std::size_t>(C)][static_cast<std::size_t>(W)];
+    for (int c = 0; c < C; ++c) L::store(columns[c], in[c]);
+    for (int r = 0; r < n; ++r)
+      for (int c = 0; c < C; ++c) p[r * stride + c] = columns[c][r];
+  }
+}
+
+}  // namespace maslin::inline MASLIN_ABI::simd

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// exp, sigmoid and tanh as fixed sequences of fma: the same bits on every target of a family, for
+/// one lane or many. The polynomials are minimax fits made for these files.
+
+#include <maslin/core/each.hpp>
+#include <maslin/core/lane.hpp>
+
+#include <iterator>
+
+namespace maslin::inline MASLIN_ABI::simd {
+
+/// Coefficients of exp(r) = 1 + r + r^2 (c0 + c1 r + c2 r^2 + ...) on |r| <= ln(2) / 2, and the split
+/// of ln 2 into a part whose small multiples are exact and the rest.
+template <class S>
+struct exp_constants;
+
+template <>
+struct exp_constants<float> {  // relative error of the polynomial 3.3e-9
+  static constexpr float c[] = {0.4999999105930328369140625f, 0.16666521132119900387f,
+                                4.16689626872539520264e-2f, 8.36867000907659530640e-3f,
+                                1.37824646662920713425e-3f};
+  static constexpr float log2e = 1.44269504088896341f;
+  static constexpr float ln2_high = 0.693359375f;  // 9 bits of mantissa
+  static constexpr float ln2_low = -2.12194440054690583e-4f;
+  static constexpr float magic = 12582912.0f + 127.0f;  // 1.5 * 2^23 + bias: low bits hold n + 127
+  static constexpr float lowest = -88.0f;  // rounds to n = -127, whose 2^n reads as zero
+  static constexpr float scaled_lowest = -104.0f, scaled_highest = 89.0f;
+};
+
+template <>
+struct exp_constants<double> {  // relative error of the polynomial 3.8e-18
+  static constexpr double c[] = {0.5000000000000011102230246251565404236316680908203125,
+                                 0.166666666666664242679729568408220075070858001708984375,
+                                 4.1666666666527067686143226410422357730567455291748046875e-2,
+                                 8.3333333334870522690618344086033175699412822723388671875e-3,
+                                 1.3888888944304325114009746044985149637795984745025634765625e-3,
+                                 1.984126952244903599291425688733170318300835788249969482421875e-4,
+                                 2.480149249563607180427485254803343650564784184098243713378906e-5,
+                                 2.75575723291954258629336653452224226157341036014258861541748e-6,
+                                 2.763043895704491005420582599994006045562855433672666549682617e-7,
+                                 2.500446947687947721915582529380456255907461127208080142736435e-8};
+  static constexpr double log2e = 1.4426950408889634074;
+  static constexpr double ln2_high = 0.693147180369123816490;  // low 32 bits zero
+  static constexpr double ln2_low = 1.90821492927058770002e-10;
+  static constexpr double magic = 6755399441055744.0 + 1023.0;  // 1.5 * 2^52 + bias
+  static constexpr double lowest = -709.0;                      // n = -1023
+  static constexpr double scaled_lowest = -746.0, scaled_highest = 710.0;
+};
+
+/// exp(x) = scale (1 + rest) with scale a power of two.
+template <class V>
+struct exp_parts {
+  V scale;  ///< 2^n; 0 for n below the smallest normal exponent
+  V rest;   ///< exp(r) - 1, |r| <= ln(2) / 2
+};
+
+/// exp(r) - 1 for |r| <= ln(2) / 2, with full relative precision near 0.
+template <class V>
+[[nodiscard]] inline V expm1_reduced(V r) noexcept {
+  using L = lane<V>;
+  using C = exp_constants<typename L::scalar>;
+  constexpr int last = static_cast<int>(std::size(C::c)) - 1;
+  V p = L::broadcast(C::c[last]);
+  each<last>([&](int k) { p = L::fma(p, r, L::broadcast(C::c[last - 1 - k])); });
+  return L::fma(r * r, p, r);
+}
+
+/// The same for r + tail, |tail| far below |r|.
+template <class V>
+[[nodiscard]] inline V expm1_reduced(V r, V tail) noexcept {
+  using L = lane<V>;
+  using C = exp_constants<typename L::scalar>;
+  constexpr int last = static_cast<int>(std::size(C::c)) - 1;
+  V p = L::broadcast(C::c[last]);
+  each<last>([&](int k) { p = L::fma(p, r, L::broadcast(C::c[last - 1 - k])); });
+  return L::fma(r * r, p, tail) + r;
+}
+
+/// The parts of exp(x) for lowest <= x <= 0 (callers clamp). `Precise` adds what the reduction of x
+/// to r rounds away, a quarter of an ulp.
+template <bool Precise = false, class V>
+[[nodiscard]] inline exp_parts<V> exp_split(V x) noexcept {
+  using L = lane<V>;
+  using C = exp_constants<typename L::scalar>;
+  const V shifted = L::fma(x, L::broadcast(C::log2e), L::broadcast(C::magic));
+  const V n = shifted - L::broadcast(C::magic);
+  const V exact = L::fma(n, L::broadcast(-C::ln2_high), x);
+  const V r = L::fma(n, L::broadcast(-C::ln2_low), exact);
+  if constexpr (Precise) {
+    const V tail = L::fma(n, L::broadcast(-C::ln2_low), exact - r);
+    return {L::to_exponent(shifted), expm1_reduced(r, tail)};
+  } else {
+    return {L::to_exponent(shifted), expm1_reduced(r)};
+  }
+}
+
+/// exp(x) for x <= 0, the form that gate rows use: x is a logit less the row's largest.
+/// numerics  at most 2 ulp for x >= -87.3; below -87.7 exactly 0 (double: -708.4); exp(-0) = 1; NaN
+///           stays NaN; not for x > 0
+template <class V>
+[[nodiscard]] inline V exp_nonpositive(V x) noexcept {
+  using L = lane<V>;
+  const auto [scale, rest] =
+      exp_split(L::max(L::broadcast(exp_constants<typename L::scalar>::lowest), x));
+  return L::fma(scale, rest, scale);
+}
+
+/// exp(x) for every x.
+/// numerics  at most 1 ulp, gradual underflow included; exp(-inf) = 0, exp(inf) = inf, NaN stays NaN
+template <class V>
+[[nodiscard]] inline V exp(V x) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  using C = exp_constants<S>;
+  const V low = L::broadcast(C::scaled_lowest), high = L::broadcast(C::scaled_highest);
+  x = L::max(low, x);
+  x = L::select(x > high, high, x);
+  // 2^n in two factors, since n alone may leave the range of normal exponents.
+  const V shifted = L::fma(x, L::broadcast(C::log2e), L::broadcast(C::magic));
+  const V n = shifted - L::broadcast(C::magic);
+  V r = L::fma(n, L::broadcast(-C::ln2_high), x);
+  r = L::fma(n, L::broadcast(-C::ln2_low), r);
+  const V half = L::fma(n, L::broadcast(S(0.5)), L::broadcast(C::magic));
+  const V n1 = half - L::broadcast(C::magic);
+  const V s1 = L::to_exponent(half);
+  const V s2 = L::to_exponent((n - n1) + L::broadcast(C::magic));
+  return L::fma(s1, expm1_reduced(r), s1) * s2;
+}
+
+/// 1 / (1 + exp(-x)).
+/// numerics  at most 2 ulp where the result is normal (3 outside the FMA family); sigmoid(-inf) = 0,
+///           sigmoid(inf) = 1, NaN stays NaN
+template <class V>
+[[nodiscard]] inline V sigmoid(V x) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  const V zero = L::broadcast(S(0)), one = L::broadcast(S(1));
+  const V floor = L::broadcast(exp_constants<S>::lowest);
+  const auto [scale, rest] = exp_split<true>(L::max(floor, zero - L::abs(x)));
+  const V e = L::fma(scale, rest, scale);
+  // For negative x the quotient e / (1 + e), which does not cancel.
+  const V numerator = L::select(x < zero, e, one);
+  const V sum = one + e;
+  const V quotient = numerator / sum;
+  if constexpr (!fused_family) {
+    return quotient;
+  } else {
+    // What the sum and the division rounded away, put back: 3/2 - sum / 2 is 1 / sum to 12 %.
+    const V lost = e - (sum - one);
+    const V residual = L::fma(zero - quotient, lost, L::fma(zero - quotient, sum, numerator));
+    return L::fma(residual, L::fma(L::broadcast(S(-0.5)), sum, L::broadcast(S(1.5))), quotient);
+  }
+}
+
+/// tanh x = -m / (m + 2) for x >= 0, with m = exp(-2 x) - 1; odd.
+/// numerics  full relative precision near 0; tanh(+-inf) = +-1
+template <class V>
+[[nodiscard]] inline V tanh(V x) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  // tanh is 1 to the last bit long before -2|x| reaches this, which keeps 2^n normal.
+  const V floor = L::broadcast(S(-80));
+  const V twice = L::abs(x) * L::broadcast(S(-2));
+  const auto [scale, rest] = exp_split(L::max(floor, twice));
+  const V m = L::fma(scale, rest, scale - L::broadcast(S(1)));
+  const V t = m / (m + L::broadcast(S(2)));  // <= 0, the sign of -|x|
+  return L::select(x > L::broadcast(S(0)), L::broadcast(S(0)) - t, t);
+}
+
+}  // namespace maslin::inline MASLIN_ABI::simd

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// Copying out of cache past it: non-temporal stores of whole cache lines where the target has them.
+
+#include <maslin/core/types.hpp>
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace maslin::inline MASLIN_ABI::simd {
+
+inline constexpr index_t cache_line = 64;  // bytes
+
+/// Copies `count` numbers to memory that will not be read soon. Lines that the range covers whole are
+/// written without being fetched first; its ragged ends are written as usual.
+template <class S>
+inline void stream_copy(S* to, const S* from, index_t count) noexcept {
+#if defined(__SSE2__)
+  constexpr index_t a_line = cache_line / static_cast<index_t>(sizeof(S));
+  const auto address = reinterpret_cast<std::uintptr_t>(to);
+  const auto past = static_cast<index_t>(address % cache_line);
+  index_t head = past == 0 ? 0 : (cache_line - past) / static_cast<index_t>(sizeof(S));
+  if (head > count) head = count;
+  std::memcpy(to, from, static_cast<std::size_t>(head) * sizeof(S));
+  index_t i = head;
+  for (; i + a_line <= count; i += a_line) {
+    const auto* source = reinterpret_cast<const char*>(from + i);
+    auto* target = reinterpret_cast<char*>(to + i);
+#if defined(__AVX__)
+    for (int half = 0; half < 2; ++half) {
+      __m256i bits;
+      std::memcpy(&bits, source + 32 * half, sizeof bits);
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(target + 32 * half), bits);
+    }
+#else
+    for (int quarter = 0; quarter < 4; ++quarter) {
+      __m128i bits;
+      std::memcpy(&bits, source + 16 * quarter, sizeof bits);
+      _mm_stream_si128(reinterpret_cast<__m128i*>(target + 16 * quarter), bits);
+    }
+#endif
+  }
+  std::memcpy(to + i, from + i, static_cast<std::size_t>(count - i) * sizeof(S));
+#else
+  std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(S));
+#endif
+}
+
+/// Orders earlier streaming stores before whatever publishes the result to another thread.
+inline void stream_fence() noexcept {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+}  // namespace maslin::inline MASLIN_ABI::simd
