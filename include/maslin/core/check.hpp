@@ -3,7 +3,8 @@
 
 /// \file
 /// The checks of a call: shapes, strides, null, alignment, overflow and overlap of its views. Each
-/// answers with a `shape_error` that names the function, the argument, what was wanted and what came.
+/// answers with a `shape_error` that names the function, the argument, what was wanted and what
+/// came.
 
 #include <maslin/core/expect.hpp>
 #include <maslin/core/view.hpp>

@@ -13,13 +13,14 @@ namespace maslin::inline MASLIN_ABI {
 
 /// The algebra of h[t] = A[t] h[t-1] + b[t]: one step, and the affine maps that steps compose to.
 ///
-/// Laws, for all tokens u and maps f, g, k; exact over the integers modulo 2^64, over floating point
-/// within a few roundings:
+/// Laws, for all tokens u and maps f, g, k; exact over the integers modulo 2^64, over floating
+/// point within a few roundings:
 ///   step(u, h)                == apply(append(identity, u), h)
 ///   compose(f, identity)      == f == compose(identity, f)
 ///   compose(f, compose(g, k)) == compose(compose(f, g), k)
 ///   apply(compose(f, g), h)   == apply(f, apply(g, h))
-/// Later first: compose(f, g) is f after g. Maps do not commute.
+/// Later first: compose(f, g) is f after g. Maps do not commute. exec::chunked also asks for
+/// `R::convert(u)`, a token of another lane type as one of R's.
 template <class R>
 concept linear_recurrence = requires(typename R::state& h, typename R::map& m,
                                      const typename R::map& f, const typename R::token& u) {
@@ -32,7 +33,8 @@ concept linear_recurrence = requires(typename R::state& h, typename R::map& m,
   { R::apply(f, h) } -> std::same_as<void>;               // h <- f(h)
 };
 
-/// What a type offers that mixes tokens along the sequence, whatever the policy.
+/// What a type offers that mixes tokens along the sequence, under a policy such as
+/// exec::sequential.
 template <class Mixer, class Policy>
 concept token_mixer_with = requires(const Mixer& mixer, const Policy& policy,
                                     const typename Mixer::tokens& tokens,

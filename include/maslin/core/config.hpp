@@ -2,10 +2,11 @@
 #pragma once
 
 /// \file
-/// The ABI namespace. Every entity lives in `namespace maslin::inline MASLIN_ABI`, whose name spells
-/// what the compiler's flags decide: version, instruction set, exceptions, debug checks, OpenMP.
-/// Two translation units with different flags then own different symbols; without that one weak copy
-/// of a shared inline function survives the link, and a baseline program may run its AVX body.
+/// The ABI namespace. Every entity lives in `namespace maslin::inline MASLIN_ABI`, whose name
+/// spells what the compiler's flags decide: version, instruction set, exceptions, debug checks,
+/// OpenMP. Two translation units with different flags then own different symbols; without that one
+/// weak copy of a shared inline function survives the link, and a baseline program may run its AVX
+/// body.
 
 #include <maslin/core/version.hpp>
 
@@ -78,8 +79,8 @@ namespace maslin::inline MASLIN_ABI {
 /// Name of the ABI namespace: version and instruction set as text, such as `v0_1_fma3_avx2`.
 inline constexpr const char* abi_name = MASLIN_TEXT(MASLIN_ABI);
 
-/// True in the FMA family of targets: `lane<V>::fma` rounds once. False in the non-FMA family, where
-/// it is a product and a sum. Results are the same bytes on all targets of one family.
+/// True in the FMA family of targets: `lane<V>::fma` rounds once. False in the non-FMA family,
+/// where it is a product and a sum. Results are the same bytes on all targets of one family.
 inline constexpr bool fused_family = MASLIN_FUSED != 0;
 
 }  // namespace maslin::inline MASLIN_ABI

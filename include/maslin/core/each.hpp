@@ -8,8 +8,8 @@
 
 namespace maslin::inline MASLIN_ABI {
 
-/// f(0), ..., f(N - 1) with indices of N's type, unrolled at every optimisation level, so that arrays indexed by it stay in
-/// registers. For small N known to the compiler.
+/// f(0), ..., f(N - 1) with indices of N's type, unrolled at every optimisation level, so that
+/// arrays indexed by them stay in registers. For small N known to the compiler.
 template <auto N, class F>
 constexpr void each(F&& f) {
   if constexpr (N == 1) {

@@ -18,8 +18,8 @@
 
 namespace maslin::inline MASLIN_ABI {
 
-/// A call whose arguments do not fit together: nothing was written. The text names the function, the
-/// argument, what was wanted and what came.
+/// A call whose arguments do not fit together: nothing was written. The text names the function,
+/// the argument, what was wanted and what came.
 class shape_error : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;
@@ -45,7 +45,8 @@ template <class Error>
 
 }  // namespace maslin::inline MASLIN_ABI
 
-/// Reports `text` (any expression that gives a std::string, built only on failure) unless `condition`.
+/// Reports `text` (any expression that gives a std::string, built only on failure) unless
+/// `condition`.
 #define MASLIN_EXPECT(condition, Error, text)         \
   do {                                                \
     if (!(condition)) ::maslin::raise<Error>((text)); \

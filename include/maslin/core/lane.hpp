@@ -2,9 +2,9 @@
 #pragma once
 
 /// \file
-/// `lane<V>`: what an algorithm may ask of a value V that holds one or several channels. Here V is a
-/// plain number, one lane wide; simd/lane.hpp adds registers. Algorithms written against `lane` are
-/// the same source, and give the same bits, for both.
+/// `lane<V>`: what an algorithm may ask of a value V that holds one or several channels. Here V is
+/// a plain number, one lane wide; simd/lane.hpp adds registers. Algorithms written against `lane`
+/// are the same source, and give the same bits, for both.
 
 #include <maslin/core/types.hpp>
 
@@ -18,8 +18,8 @@ namespace maslin::inline MASLIN_ABI {
 template <class V>
 struct lane;
 
-/// Lane count of a full register, known to the compiler: passed where a count of lanes is asked for,
-/// it selects the whole-register form.
+/// Lane count of a full register, known to the compiler: passed where a count of lanes is asked
+/// for, it selects the whole-register form.
 template <class V>
 using all_lanes = std::integral_constant<int, lane<V>::width>;
 
@@ -37,8 +37,8 @@ struct lane<V> {
   static constexpr void store(scalar* p, V x) noexcept { *p = x; }
   static constexpr void store(scalar* p, V x, int) noexcept { *p = x; }
 
-  /// a b + c with one rounding in the FMA family, with two elsewhere. Always called by name: nothing
-  /// is left for a compiler to contract, so the bits do not depend on it.
+  /// a b + c with one rounding in the FMA family, with two elsewhere. Always called by name:
+  /// nothing is left for a compiler to contract, so the bits do not depend on it.
   static constexpr V fma(V a, V b, V c) noexcept {
     if constexpr (!fused_family || !std::floating_point<V>)
       return static_cast<V>(a * b + c);
@@ -71,9 +71,9 @@ struct lane<V> {
 
 /// a h + b, the product that carries the state from one token to the next.
 ///
-/// In the FMA family one fma. Elsewhere a product and a sum lose most where it matters, at a close to
-/// one, so between 2/3 and 2 the step is written as a difference: h + (b - (1 - a) h), in which 1 - a
-/// is exact (Sterbenz). Both forms err by at most 2 u (|a h| + |b|).
+/// In the FMA family one fma. Elsewhere a product and a sum lose most where it matters, at a close
+/// to one, so between 2/3 and 2 the step is written as a difference: h + (b - (1 - a) h), in which
+/// 1 - a is exact (Sterbenz). Both forms err by at most 2 u (|a h| + |b|).
 template <class V>
 [[nodiscard]] constexpr V carry_state(V a, V h, V b) noexcept {
   using L = lane<V>;

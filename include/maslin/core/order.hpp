@@ -15,8 +15,8 @@
 
 namespace maslin::inline MASLIN_ABI {
 
-/// Calls `f(std::integral_constant<int, M>{})` for the M of `Orders` that equals `order`, and returns
-/// what it returns. Any other order is refused: nothing is rounded up or padded.
+/// Calls `f(std::integral_constant<int, M>{})` for the M of `Orders` that equals `order`, and
+/// returns what it returns. Any other order is refused: nothing is rounded up or padded.
 /// throws    shape_error
 template <int... Orders, class F>
   requires(sizeof...(Orders) > 0)

@@ -7,12 +7,12 @@
 ///   bytes  0..3   "MSLN"            bytes 16..31  mixer, zero padded
 ///   bytes  4..7   format version    bytes 32..55  batch, channels, order (64 bits each)
 ///   byte   8      1: FMA family     bytes 56..63  payload bytes
-///   byte   9      bytes a number    then          payload, numbers in [batch, channels, order] order
+///   byte   9      bytes a number    then          payload: numbers [batch, channels, order]
 ///   bytes 10..15  zero              last 4 bytes  CRC-32 of everything before
 ///
-/// The checksum is CRC-32 (ISO 3309): it finds every burst of up to 32 bits, which is what a damaged
-/// file shows, and is a dozen lines here; a library for it would be a run-time dependency of a
-/// library that has none.
+/// The checksum is CRC-32 (ISO 3309): it finds every burst of up to 32 bits, which is what a
+/// damaged file shows, and is a dozen lines here; a library for it would be a run-time dependency
+/// of a library that has none.
 
 #include <maslin/core/expect.hpp>
 

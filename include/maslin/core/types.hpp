@@ -2,7 +2,8 @@
 #pragma once
 
 /// \file
-/// Words that every room uses: the index type and the choices that are template arguments of mixers.
+/// Words that every room uses: the index type and the choices that are template arguments of
+/// mixers.
 
 #include <maslin/core/config.hpp>
 
@@ -14,7 +15,7 @@ namespace maslin::inline MASLIN_ABI {
 using index_t = std::ptrdiff_t;
 
 /// How a row of M + 1 gate logits z (the last one belongs to the input) becomes coefficients p.
-///   p_k = w_k / n,  w_k = phi(z_k)                                   (arXiv 2602.12021, section 3)
+///   p_k = w_k / n,  w_k = phi(z_k)                      (arXiv 2602.12021 and its published code)
 enum class normalise {
   none,        ///< p = z: the gates are given; no bound on the state
   softmax,     ///< w = exp(z - max z),  n = sum w;                 p >= 0, sum p = 1

@@ -2,8 +2,9 @@
 #pragma once
 
 /// \file
-/// `view`: a pointer, extents and strides, with the names of `std::mdspan`. It is a class of our own
-/// because a view one rank short must convert (its batch extent is then 1), which mdspan cannot do.
+/// `view`: a pointer, extents and strides, with the names of `std::mdspan`. It is a class of our
+/// own because a view one rank short must convert (its batch extent is then 1), which mdspan cannot
+/// do.
 
 #include <maslin/core/types.hpp>
 
@@ -46,7 +47,8 @@ class view {
       extents_[at(r)] = other.extent(r - 1);
       strides_[at(r)] = other.stride(r - 1);
     }
-    // The stride of an axis of extent 1 is never used; a batch of the whole span is the tidy choice.
+    // The stride of an axis of extent 1 is never used; a batch of the whole span is the tidy
+    // choice.
     if (extents_[1] > 0) strides_[0] = strides_[1] * extents_[1];
   }
 
@@ -103,7 +105,7 @@ template <class S, std::convertible_to<index_t>... E>
   return view<S, static_cast<int>(rank)>(data, shape, strides);
 }
 
-/// `v` without axis `axis`, at position `i` of it.
+/// `v` without axis `axis`, at position `i` of it; neither is checked.
 template <class S, int Rank>
   requires(Rank > 1)
 [[nodiscard]] constexpr view<S, Rank - 1> slice(const view<S, Rank>& v, int axis,
@@ -119,7 +121,7 @@ template <class S, int Rank>
   return {data == nullptr ? data : data + i * v.stride(axis), extents, strides};
 }
 
-/// Token t of a view [B, T, ...]: a view [B, ...].
+/// Token t of a view [B, T, ...]: a view [B, ...]. Positions are not checked, here and below.
 template <class S, int Rank>
 [[nodiscard]] constexpr view<S, Rank - 1> time_at(const view<S, Rank>& v, index_t t) noexcept {
   return slice(v, 1, t);

@@ -26,11 +26,12 @@ namespace maslin::inline MASLIN_ABI {
 /// shapes    gate [B, T, G, M, M+1], input gate last (grouped [B, T, ceil(G/L), M, M+1, L])
 ///           input, y [B, T, G, M]   state [B, G, M]
 /// layout    components unit stride, B, T and block strides free; gate: natural with any block
-///           stride, or lane-grouped (fastest), L a power of two
+///           stride and rows M + 1 apart, or lane-grouped (fastest), L a power of two
 /// aliasing  y may be input; y must not overlap gate
-/// numerics  one fma a term, the diagonal last: |err| <= (M + 1) u W, and c_g = M + 8 more where the
-///           gates are normalised here; max|h| <= max(|h0|, |input|) for every normalisation but
-///           `none`; NaN and Inf stay in their block, later in time
+/// numerics  one fma a term, the diagonal last: |err| <= (M + 1) u W (twice that outside the FMA
+///           family, three times with exec::chunked), and c_g u W, c_g = M + 8, more where the
+///           gates are normalised here; max|h| <= max(|h0|, |input|) up to rounding for every
+///           normalisation but `none`; NaN and Inf stay in their block, later in time
 /// cost      B*T*G*M*(M + 1) multiply-adds and as many exp (softmax; half of them at M = 1); reads
 ///           M^2 + 2 M, writes M numbers a block and token; `step` does not allocate
 /// effects   state holds h on return
@@ -61,10 +62,12 @@ struct bdlru {
     view<const S, 4> input{};         // [B, T, G, M]
     std::span<const index_t> offsets{};
 
+    /// The token at t, which is not checked against T.
     [[nodiscard]] token operator[](index_t t) const noexcept {
       return {time_at(gate, t), time_at(input, t)};
     }
-    /// Tokens begin .. end - 1 (of sequences that are not packed).
+    /// Tokens begin .. end - 1, which are not checked against T; without `offsets`, since a range
+    /// cuts all sequences at the same place.
     [[nodiscard]] tokens range(index_t begin, index_t end) const noexcept {
       return {time_range(gate, begin, end), time_range(input, begin, end), {}};
     }
@@ -72,13 +75,16 @@ struct bdlru {
 
   /// The empty state of `batch` sequences; the only call that allocates (with `exec::chunked` the
   /// first scan does too).
+  /// throws    shape_error for a negative or absurd size, std::bad_alloc
   template <class Policy = exec::sequential>
   [[nodiscard]] state make_state(index_t batch = 1, const Policy& = {}) const {
     check::count({"bdlru", "make_state"}, "blocks", blocks);
     return state("bdlru", batch, blocks, M);
   }
 
-  /// Prefill: reads T tokens, writes T outputs, continues from `h` and leaves it at the end.
+  /// Prefill: reads T tokens, writes T outputs, continues from `h` and leaves it at the end. Any T,
+  /// zero included; the mixer may be shared between threads, a state belongs to one call at a time.
+  /// throws    shape_error before any write; with exec::chunked std::bad_alloc, also before
   template <scan::policy Policy>
   void scan(const Policy& policy, const tokens& u, output y, state& h) const {
     const check::caller who{"bdlru", "scan"};
@@ -87,7 +93,8 @@ struct bdlru {
     scan::run(policy, source, h);
   }
 
-  /// Decode: one token of every sequence. No allocation, no lock.
+  /// Decode: one token of every sequence, on the caller's thread. No allocation, no lock.
+  /// throws    shape_error before any write
   void step(const token& u, output_token y, state& h) const {
     const auto source =
         checked({"bdlru", "step"}, with_time(u.gate), with_time(u.input), with_time(y), {}, h);
@@ -97,12 +104,14 @@ struct bdlru {
  private:
   /// A token whose rows are normalised when the step asks for them. Natural gates have been
   /// transposed into lanes; grouped ones are read where they lie.
-  template <class V>
+  template <class V, class N_>
   struct lazy_token {
     static constexpr bool transposed = Order == gates::natural;
     struct in_memory {
-      const S* at;
-      index_t row, entry;
+      layout::grouped_gates<S> group;
+      index_t row, entry;  // from row to row of a block, from gate to gate
+      index_t block;
+      N_ count;
     };
     using gate_source =
         std::conditional_t<transposed, V[static_cast<std::size_t>(M * (M + 1))], in_memory>;
@@ -116,7 +125,7 @@ struct bdlru {
         if constexpr (transposed)
           z[k] = gate[i * (M + 1) + k];
         else
-          z[k] = lane<V>::load(gate.at + i * gate.row + k * gate.entry);
+          z[k] = gate.group.template load<V>(gate.block, gate.count, i * gate.row + k * gate.entry);
       });
       return recurrence::normalised_row<N, V, M>(z, input[i]);
     }
@@ -145,15 +154,13 @@ struct bdlru {
       return k;
     }
     template <class V, class N_>
-    [[nodiscard]] lazy_token<V> token(index_t t, index_t c, N_ n) const noexcept {
-      lazy_token<V> u;
+    [[nodiscard]] lazy_token<V, N_> token(index_t t, index_t c, N_ n) const noexcept {
+      lazy_token<V, N_> u;
       if constexpr (Order == gates::natural) {
         simd::load_columns<V, M*(M + 1)>(gate + t * gate_time + c * gate_step, gate_step, n,
                                          u.gate);
       } else {
-        u.gate = {gate + t * gate_time + (c >> group_shift) * gate_step +
-                      (c & ((index_t{1} << group_shift) - 1)),
-                  gate_row, gate_entry};
+        u.gate = {{gate + t * gate_time, gate_step, group_shift}, gate_row, gate_entry, c, n};
       }
       simd::load_columns<V, M>(input + t * input_time + c * input_step, input_step, n, u.input);
       return u;

@@ -15,19 +15,20 @@
 namespace maslin::inline MASLIN_ABI {
 
 /// Scans a first-order gated recurrence over T tokens and D independent channels.
-///   h[t,d] = a[t,d] h[t-1,d] + input[t,d],   y = h
+///   h[t,d] = a[t,d] h[t-1,d] + input[t,d],   y = h             (HGRN, arXiv 2311.04823)
 ///   a = gate                    decay::value
-///   a = exp(gate)               decay::log          (HGRN, RetNet, Mamba-2 in one channel)
-///   a = 1 - gate                decay::complement   (minGRU, arXiv 2410.01201: gate = sigmoid(logit),
-///                                                    input = gate * candidate)
+///   a = exp(gate)               decay::log          (RetNet, Mamba-2 in one channel)
+///   a = 1 - gate                decay::complement   (minGRU, arXiv 2410.01201: its z_t = gate,
+///                                                    its z_t times the candidate = input)
 /// With `decay` set the gate is fixed in time, one number a channel, and tokens carry none.
 ///
 /// shapes    gate [B, T, D] or fixed [D]   input, y [B, T, D]   state [B, D]
 /// layout    channels unit stride, B and T strides free
 /// aliasing  y may be input; y must not overlap gate
 /// numerics  one fma a step: |err| <= u W (complement 2 u W; outside the FMA family 2 and 3), with
-///           S <- |a| S + |input|, W <- |a| (W + S_before) + |input|; decay::log adds its exp, within
-///           1 ulp. NaN and Inf stay in their channel, later in time; a = 0 does not clear them
+///           S <- |a| S + |input|, W <- |a| (W + S_before) + |input|; decay::log adds its exp,
+///           within 1 ulp; exec::chunked has 3 u W. Any a is taken, and |a| > 1 leaves h unbounded.
+///           NaN and Inf stay in their channel, later in time; a = 0 does not clear them
 /// cost      B*T*D multiply-adds (decay::log: one exp each); reads 2, writes 1 number a channel and
 ///           token; `step` does not allocate
 /// effects   state holds h on return
@@ -56,10 +57,12 @@ struct diagonal {
     view<const S, 3> input{};  // [B, T, D]
     std::span<const index_t> offsets{};
 
+    /// The token at t, which is not checked against T.
     [[nodiscard]] token operator[](index_t t) const noexcept {
       return {time_at(gate, t), time_at(input, t)};
     }
-    /// Tokens begin .. end - 1 (of sequences that are not packed).
+    /// Tokens begin .. end - 1, which are not checked against T; without `offsets`, since a range
+    /// cuts all sequences at the same place.
     [[nodiscard]] tokens range(index_t begin, index_t end) const noexcept {
       return {gate.data_handle() == nullptr ? gate : time_range(gate, begin, end),
               time_range(input, begin, end),
@@ -69,13 +72,16 @@ struct diagonal {
 
   /// The empty state of `batch` sequences; the only call that allocates (with `exec::chunked` the
   /// first scan does too).
+  /// throws    shape_error for a negative or absurd size, std::bad_alloc
   template <class Policy = exec::sequential>
   [[nodiscard]] state make_state(index_t batch = 1, const Policy& = {}) const {
     check::count({"diagonal", "make_state"}, "channels", channels);
     return state("diagonal", batch, channels, 1);
   }
 
-  /// Prefill: reads T tokens, writes T outputs, continues from `h` and leaves it at the end.
+  /// Prefill: reads T tokens, writes T outputs, continues from `h` and leaves it at the end. Any T,
+  /// zero included; the mixer may be shared between threads, a state belongs to one call at a time.
+  /// throws    shape_error before any write; with exec::chunked std::bad_alloc, also before
   template <scan::policy Policy>
   void scan(const Policy& policy, const tokens& u, output y, state& h) const {
     const check::caller who{"diagonal", "scan"};
@@ -84,7 +90,8 @@ struct diagonal {
     scan::run(policy, source, h);
   }
 
-  /// Decode: one token of every sequence. No allocation, no lock.
+  /// Decode: one token of every sequence, on the caller's thread. No allocation, no lock.
+  /// throws    shape_error before any write
   void step(const token& u, output_token y, state& h) const {
     const auto source =
         checked({"diagonal", "step"}, with_time(u.gate), with_time(u.input), with_time(y), {}, h);

@@ -20,19 +20,20 @@ namespace maslin::inline MASLIN_ABI {
 /// Scans an order-M linear recurrence over T tokens and D independent channels.
 ///   h[t,d] = sum_{k<M} a[t,d,k] h[t-1-k,d] + a[t,d,M] input[t,d],  a = normalise(gate)
 ///   y[t,d] = h[t,d]                                            (H-LRU, arXiv 2602.12021)
-/// The paper's symbols: its A_t is the companion matrix with first row a[0..M-1], its input gate a_0
-/// is our a[M]. The paper's output of all M lags is y at earlier tokens: see `lags`.
+/// The paper's symbols: its A_t is the companion matrix with first row a[0..M-1], its input gate
+/// a_0 is our a[M]. The paper's output of all M lags is y at earlier tokens: see `lags`.
 ///
 /// shapes    gate [B, T, D, M+1], input gate last (grouped [B, T, ceil(D/L), M+1, L])
 ///           input, y [B, T, D]   state [B, D, M], newest first
 /// layout    channels unit stride, B and T strides free; gate: natural with any channel stride, or
 ///           lane-grouped (fastest), L a power of two
 /// aliasing  y may be input; y must not overlap gate
-/// numerics  one fma a term, farthest lag first: |err| <= (M + 1) u W, and c_g = M + 8 more where the
-///           gates are normalised here; max|h| <= max(|h0|, |input|) for every normalisation but
-///           `none`; NaN and Inf stay in their channel, later in time
-/// cost      B*T*D*(M + 1) multiply-adds and M + 1 exp (softmax; one at M = 1); reads M + 2, writes 1
-///           number a channel and token; `step` does not allocate
+/// numerics  one fma a term, farthest lag first: |err| <= (M + 1) u W (twice that outside the FMA
+///           family, three times with exec::chunked), and c_g u W, c_g = M + 8, more where the
+///           gates are normalised here; max|h| <= max(|h0|, |input|) up to rounding for every
+///           normalisation but `none`; NaN and Inf stay in their channel, later in time
+/// cost      B*T*D*(M + 1) multiply-adds and M + 1 exp (softmax; one at M = 1); reads M + 2, writes
+///           1 number a channel and token; `step` does not allocate
 /// effects   state holds the last M values on return
 /// throws    shape_error before any write
 ///
@@ -65,10 +66,12 @@ struct hlru {
     view<const S, 3> input{};         // [B, T, D]
     std::span<const index_t> offsets{};
 
+    /// The token at t, which is not checked against T.
     [[nodiscard]] token operator[](index_t t) const noexcept {
       return {time_at(gate, t), time_at(input, t)};
     }
-    /// Tokens begin .. end - 1 (of sequences that are not packed).
+    /// Tokens begin .. end - 1, which are not checked against T; without `offsets`, since a range
+    /// cuts all sequences at the same place.
     [[nodiscard]] tokens range(index_t begin, index_t end) const noexcept {
       return {time_range(gate, begin, end), time_range(input, begin, end), {}};
     }
@@ -76,13 +79,16 @@ struct hlru {
 
   /// The empty state of `batch` sequences; the only call that allocates (with `exec::chunked` the
   /// first scan does too).
+  /// throws    shape_error for a negative or absurd size, std::bad_alloc
   template <class Policy = exec::sequential>
   [[nodiscard]] state make_state(index_t batch = 1, const Policy& = {}) const {
     check::count({"hlru", "make_state"}, "channels", channels);
     return state(Side == gate_side::read ? "hlru" : "hlru_write", batch, channels, M);
   }
 
-  /// Prefill: reads T tokens, writes T outputs, continues from `h` and leaves it at the end.
+  /// Prefill: reads T tokens, writes T outputs, continues from `h` and leaves it at the end. Any T,
+  /// zero included; the mixer may be shared between threads, a state belongs to one call at a time.
+  /// throws    shape_error before any write; with exec::chunked std::bad_alloc, also before
   template <scan::policy Policy>
   void scan(const Policy& policy, const tokens& u, output y, state& h) const {
     const check::caller who{"hlru", "scan"};
@@ -91,7 +97,8 @@ struct hlru {
     scan::run(policy, source, h);
   }
 
-  /// Decode: one token of every sequence. No allocation, no lock.
+  /// Decode: one token of every sequence, on the caller's thread. No allocation, no lock.
+  /// throws    shape_error before any write
   void step(const token& u, output_token y, state& h) const {
     const auto source =
         checked({"hlru", "step"}, with_time(u.gate), with_time(u.input), with_time(y), {}, h);
@@ -101,6 +108,9 @@ struct hlru {
   /// The paper's output of all M lags, lag 0 first, from y and the state before its first token:
   ///   out[b,t,d,j] = y[b,t-j,d], or initial[b,d,j-1-t] before the first token
   /// shapes    y [B, T, D]   initial: of B sequences   out [B, T, D, M]
+  /// layout    last axes unit stride, B and T strides free
+  /// aliasing  out must not overlap y or initial
+  /// cost      B*T*D*M copies; no allocation
   /// throws    shape_error before any write
   void lags(view<const S, 3> y, const state& initial, view<S, 4> out) const
       requires(Side == gate_side::read) {
@@ -157,9 +167,8 @@ struct hlru {
       if constexpr (Order == gates::natural) {
         simd::load_columns<V, M + 1>(gate + t * gate_time + c * gate_step, gate_step, n, z);
       } else {
-        const S* group = gate + t * gate_time + (c >> group_shift) * gate_step +
-                         (c & ((index_t{1} << group_shift) - 1));
-        each<M + 1>([&](int k) { z[k] = lane<V>::load(group + k * gate_entry); });
+        const layout::grouped_gates<S> grouped{gate + t * gate_time, gate_step, group_shift};
+        each<M + 1>([&](int k) { z[k] = grouped.template load<V>(c, n, k * gate_entry); });
       }
       const V v = lane<V>::load(input + t * input_time + c, n);
       return {maslin::recurrence::normalised_row<N, V, M>(z, v)};

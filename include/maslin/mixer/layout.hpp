@@ -4,13 +4,16 @@
 /// \file
 /// The two orders of gates in memory, and the ways between them.
 ///
-///   natural   [.., D, M + 1]        (BD-LRU [.., G, M, M + 1]), the input gate last: the papers' order
-///   grouped   [.., D / L, M + 1, L] (BD-LRU [.., G / L, M, M + 1, L]): L channels or blocks side by
-///             side, the last group padded. The fastest to read; L belongs to the data, not to the
-///             instruction set.
+///   natural   [.., D, M + 1]         the papers' order, the input gate last
+///             [.., G, M, M + 1]      for BD-LRU
+///   grouped   [.., D / L, M + 1, L]  L channels or blocks side by side, the last group padded
+///             [.., G / L, M, M + 1, L]
+///
+/// Grouped gates are the fastest to read; L belongs to the data, not to the instruction set.
 
 #include <maslin/core/check.hpp>
 #include <maslin/core/view.hpp>
+#include <maslin/simd/columns.hpp>
 
 #include <bit>
 
@@ -24,8 +27,8 @@ namespace layout {
 /// Groups of L that hold n channels.
 [[nodiscard]] constexpr index_t groups(index_t n, index_t L) noexcept { return (n + L - 1) / L; }
 
-/// The group size of a grouped gate view: its last extent, a power of two; `default_group` for a view
-/// without elements.
+/// The group size of a grouped gate view: its last extent, a power of two; `default_group` for a
+/// view without elements.
 template <class S, int Rank>
 [[nodiscard]] index_t group_of(const check::caller& who, const view<S, Rank>& gate) {
   const index_t L = gate.extent(Rank - 1);
@@ -35,12 +38,33 @@ template <class S, int Rank>
   return L;
 }
 
+/// Where the gates of a channel (or block) lie in grouped order, for kernels.
+template <class S>
+struct grouped_gates {
+  const S* first;  // gate 0 of group 0
+  index_t step;    // from group to group
+  int shift;       // log2 of L
+
+  /// The lanes of channels c .. c + width - 1 of the gate `offset` numbers after gate 0. A register
+  /// wider than a group is read from two.
+  template <class V, class N>
+  [[nodiscard]] V load(index_t c, N n, index_t offset) const noexcept {
+    const index_t L = index_t{1} << shift;
+    const S* at = first + (c >> shift) * step + (c & (L - 1)) + offset;
+    if constexpr (lane<V>::width > default_group)
+      if (L < lane<V>::width) return simd::load_halves<V>(at, n > L ? at + step : nullptr);
+    return lane<V>::load(at);
+  }
+};
+
 }  // namespace layout
 
 /// Copies H-LRU gates from natural to grouped order.
 /// shapes    natural [B, T, D, M+1]   grouped [B, T, ceil(D/L), M+1, L]
-/// aliasing  none
+/// layout    last axes unit stride, B and T strides free; L, the last extent, a power of two
+/// aliasing  grouped must not overlap natural
 /// numerics  bits are moved; the padding of the last group is written as 0
+/// cost      one copy a gate; no allocation
 /// throws    shape_error before any write
 template <class S>
 void regroup_gate(const view<const S, 4>& natural, const view<S, 5>& grouped) {
@@ -62,8 +86,10 @@ void regroup_gate(const view<const S, 4>& natural, const view<S, 5>& grouped) {
 
 /// Copies BD-LRU gates from natural to grouped order.
 /// shapes    natural [B, T, G, M, M+1]   grouped [B, T, ceil(G/L), M, M+1, L]
-/// aliasing  none
+/// layout    last axes unit stride, B and T strides free; L, the last extent, a power of two
+/// aliasing  grouped must not overlap natural
 /// numerics  bits are moved; the padding of the last group is written as 0
+/// cost      one copy a gate; no allocation
 /// throws    shape_error before any write
 template <class S>
 void regroup_gate(const view<const S, 5>& natural, const view<S, 6>& grouped) {
@@ -92,10 +118,12 @@ void regroup_gate(const view<S, From>& natural, const view<S, To>& grouped) {
 /// Permutes the rows of a gate projection once, after which the projection emits grouped gates.
 ///   grouped row (c / L, k, c % L) = natural row (c, k),  k < rows_per_channel
 /// where rows_per_channel is M + 1 for H-LRU (c a channel) and M (M + 1) for BD-LRU (c a block).
-/// shapes    weight [channels * rows_per_channel, width]   bias [channels * rows_per_channel] or empty
-///           grouped_weight [ceil(channels/L) * L * rows_per_channel, width], grouped_bias alike
-/// aliasing  none
+/// shapes    weight [channels * rows_per_channel, width]   bias of as many rows, or empty
+///           grouped_weight, grouped_bias: the same with channels rounded up to a multiple of L
+/// layout    width unit stride, row strides free
+/// aliasing  grouped_weight must not overlap weight, nor grouped_bias bias
 /// numerics  bits are moved; rows of padding are written as 0
+/// cost      one copy a number; no allocation
 /// throws    shape_error before any write
 template <index_t L = default_group, class S>
 void regroup_rows(index_t channels, index_t rows_per_channel, const view<const S, 2>& weight,

@@ -13,8 +13,8 @@ namespace maslin::inline MASLIN_ABI::recurrence {
 /// Row i holds the weights with which the new component i reads the old components. In each row the
 /// input comes first, then the columns in ascending order, the diagonal last: where a block is near
 /// the identity the largest term is then rounded once.
-/// numerics  one rounding a term: |err| <= (M + 1) u W; if each row's L1 norm with the input gate is
-///           at most 1, no component exceeds the largest of |h0| and |input|
+/// numerics  one rounding a term: |err| <= (M + 1) u W; if each row's L1 norm with the input gate
+///           is at most 1, no component exceeds the largest of |h0| and |input|
 /// cost      step M^2, append M^3 + M^2, compose M^3 + M^2 multiply-adds
 template <class V, int M>
 struct block {
@@ -31,7 +31,8 @@ struct block {
   };
   using map = affine_map<V, M>;
 
-  /// A token is anything whose `row(i)` gives the gates of component i; kernels make rows one by one.
+  /// A token is anything whose `row(i)` gives the gates of component i; kernels make rows one by
+  /// one.
   template <class U>
   static constexpr void step(const U& u, state& h) noexcept {
     V out[static_cast<std::size_t>(M)];

@@ -12,8 +12,8 @@ namespace maslin::inline MASLIN_ABI::recurrence {
 ///
 /// The state holds the last M values, newest first; a step writes one and shifts the others. Terms
 /// are added farthest lag first, so that only the last fma waits for the newest value.
-/// numerics  one rounding a term: |err| <= (M + 1) u W; if each row's L1 norm with the input gate is
-///           at most 1, |h| never exceeds the largest of |h0| and |input|
+/// numerics  one rounding a term: |err| <= (M + 1) u W; if each row's L1 norm with the input gate
+///           is at most 1, |h| never exceeds the largest of |h0| and |input|
 /// cost      step M, append M^2 + M, compose M^3 + M^2 multiply-adds
 template <class V, int M>
 struct companion {

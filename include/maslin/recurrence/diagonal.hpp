@@ -49,8 +49,8 @@ struct diagonal {
   }
 };
 
-/// h <- h + (b - d h), the same recurrence given by the complement d = 1 - a of its decay: nothing of
-/// a decay close to one is lost. The map carries the complement too: q = 1 - (product of a).
+/// h <- h + (b - d h), the same recurrence given by the complement d = 1 - a of its decay: nothing
+/// of a decay close to one is lost. The map carries the complement too: q = 1 - (product of a).
 /// numerics  |err| <= 2 u W in the FMA family, 3 u W elsewhere
 /// cost      step 2, append 3, compose 3 operations
 template <class V>

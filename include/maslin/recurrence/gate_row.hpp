@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// `gate_row`: the coefficients with which one new number of state reads the M old ones, and what it
-/// adds. Vocabulary of this room: a companion token is one row, a block token M of them.
+/// `gate_row`: the coefficients with which one new number of state reads the M old ones, and what
+/// it adds. Vocabulary of this room: a companion token is one row, a block token M of them.
 
 #include <maslin/core/each.hpp>
 #include <maslin/core/lane.hpp>

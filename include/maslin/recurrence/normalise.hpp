@@ -127,15 +127,18 @@ inline void sigmoid_l1(const V (&z)[K], V (&p)[K]) noexcept {
   });
   const V inverse = one / n;
   each<K>([&](std::size_t k) { p[k] = p[k] * inverse; });
-  if (L::any(m == L::broadcast(-infinity<V>))) special_softmax(z, m, p);
+  // An infinite logit saturates, so only dead lanes are special here: the others pass as ordinary.
+  const auto dead = m == L::broadcast(-infinity<V>);
+  if (L::any(dead)) special_softmax(z, V(L::select(dead, m, zero)), p);
 }
 
 }  // namespace detail
 
-/// The coefficients p of the logits z, by SPEC of `normalise`:
-///   p_k = phi(z_k) / n                                        (arXiv 2602.12021, gate normalisation)
+/// The coefficients p of the logits z, as core/types.hpp defines them for each `normalise`:
+///   p_k = phi(z_k) / n                                       (arXiv 2602.12021)
 ///
-/// numerics  each p_k within (K + 8) u relative for ordinary logits; a row of -inf gives zeros, c
+/// numerics  each p_k within (K + 8) u relative for ordinary logits (softmax and sigmoid_l1: and
+///           |z_k - max z| u more, what rounding the exponent costs); a row of -inf gives zeros, c
 ///           entries of +inf share 1 (by sign in lin_l1; sigmoid and tanh saturate instead); a norm
 ///           below the smallest normal number gives zeros; a NaN logit makes its whole row NaN, and
 ///           no other row

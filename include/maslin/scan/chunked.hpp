@@ -7,9 +7,9 @@
 /// independent tasks.
 ///
 /// numerics  maps and carries are kept in double, so that gates close to one lose nothing however
-///           long a chunk is; a carry is rounded once where its chunk begins. The grid begins at the
-///           call's first token and every carry is a map applied to the carry before, so that the
-///           number of threads decides nothing.
+///           long a chunk is; a carry is rounded once where its chunk begins. The grid begins at
+///           the call's first token and every carry is a map applied to the carry before, so that
+///           the number of threads decides nothing.
 /// cost      append + step for each token (M^3 + M^2 for blocks), where `sequential` pays step
 
 #include <maslin/scan/policy.hpp>

@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// Where the tasks of a scan run: on OpenMP's threads when it is linked, on the user's executor when
-/// one is given, on the caller otherwise.
+/// Where the tasks of a scan run: on OpenMP's threads when it is linked, on the user's executor
+/// when one is given, on the caller otherwise.
 
 #include <maslin/core/types.hpp>
 
@@ -15,8 +15,8 @@
 
 namespace maslin::inline MASLIN_ABI::exec {
 
-/// `run(count, f)` calls f(i) once for each i in [0, count), on any threads in any order, and returns
-/// when all calls have returned. Tasks never wait for each other and never throw.
+/// `run(count, f)` calls f(i) once for each i in [0, count), on any threads in any order, and
+/// returns when all calls have returned. Tasks never wait for each other and never throw.
 template <class E>
 concept executor = requires(E& e, index_t count, void (&f)(index_t)) {
   { e.run(count, f) } -> std::same_as<void>;
@@ -56,8 +56,9 @@ struct bound_policy {
   Policy policy;
 };
 
-/// The same policy on the caller's executor, which must outlive the call it is used in. `threads` of
-/// the policy then says into how many tasks the work is cut.
+/// The same policy on the caller's executor, which must outlive the call it is used in. `threads`
+/// of the policy then says for how many threads the work is cut (0: `default_threads`). What `run`
+/// of the executor throws passes through, and y and the state are then half written.
 template <executor Executor, class Policy>
 [[nodiscard]] bound_policy<Executor, Policy> on(Executor& where, const Policy& policy) {
   return {&where, policy};

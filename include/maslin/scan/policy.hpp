@@ -8,25 +8,26 @@
 
 namespace maslin::inline MASLIN_ABI::exec {
 
-/// How outputs are stored.
+/// How outputs are stored. Always plain: outputs in place, and blocks that lie apart.
 enum class stores {
   automatic,  ///< streaming when the call moves more than `streaming_bytes`, plain below
   plain,      ///< through the cache
   streaming,  ///< past the cache, whole lines only (x86; elsewhere the same as plain)
 };
 
-/// Bytes of tokens and outputs from which `stores::automatic` streams: past a usual last-level cache.
+/// Bytes of tokens and outputs from which `stores::automatic` streams: past a usual last-level
+/// cache.
 inline constexpr index_t streaming_bytes = index_t{32} << 20;
 
-/// One channel at a time, in numbers, no registers: for reading and debugging. The same bytes as
-/// `sequential`.
+/// One channel at a time, in numbers, no registers, on the caller's thread: for reading and
+/// debugging. The same bytes as `sequential`.
 struct scalar {
   friend bool operator==(const scalar&, const scalar&) = default;
 };
 
-/// The default: time in order, channels in SIMD lanes. The result has the same bytes for every split
-/// of a sequence into calls, every thread count, every place in the batch and every register width.
-/// Threads take sequences of the batch first, then runs of channels of at least 4 KiB.
+/// The default: time in order, channels in SIMD lanes. The result has the same bytes for every
+/// split of a sequence into calls, every thread count, every place in the batch and every register
+/// width. Threads take sequences of the batch first, then runs of channels of at least 4 KiB.
 struct sequential {
   int threads = 1;  ///< 0: as many as the machine offers
   stores store = stores::automatic;
@@ -35,10 +36,11 @@ struct sequential {
 
 /// Time in chunks: each is summarised as one affine map, the maps carry the state from chunk to
 /// chunk, and chunks are replayed from their carries, in parallel. The bytes depend on `chunk`, not
-/// on `threads`; |err| <= 3 u W (times M + 1 at order M), where `sequential` has u W.
+/// on `threads`; |err| <= 3 u W (times M + 1 at order M), where `sequential` has u W. The first
+/// call with a state allocates scratch, before it writes, and leaves it in the state for the next.
 /// The summaries cost (append + step) / step of the work, M^2 and more: with few threads it loses.
 struct chunked {
-  index_t chunk = 0;  ///< tokens; 0: the mixer's own choice
+  index_t chunk = 0;  ///< tokens; 0: `scan::default_chunk`
   int threads = 1;    ///< 0: as many as the machine offers
   friend bool operator==(const chunked&, const chunked&) = default;
 };

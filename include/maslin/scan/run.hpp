@@ -18,7 +18,6 @@
 namespace maslin::inline MASLIN_ABI::scan {
 
 /// What a mixer makes of a checked call: its sequences, each as a kernel (scan/sequential.hpp).
-/// A kernel has `shifted(b, t)`: itself, moved to sequence b of the batch and token t.
 template <class Kernel>
 struct source {
   using kernel_type = Kernel;
@@ -56,14 +55,16 @@ inline constexpr bool is_policy<exec::bound_policy<Executor, Policy>> = is_polic
 /// A channel run shorter than this many bytes a row gains no bandwidth from a thread of its own.
 inline constexpr index_t run_bytes = 4096;
 
-/// Calls f with a value of the widest register type whose width divides `multiple`.
+/// Calls f with the type of the widest register that stays within `multiple` channels, or that two
+/// groups of `multiple` fill where a register is wider than the usual group.
 template <class S, int Width, class F>
 void with_lanes(index_t multiple, const F& f) {
   if constexpr (Width == 1) {
     f(std::type_identity<S>{});
   } else {
     using V = typename simd::sized<S, Width>::type;
-    if (lane<V>::width == Width && multiple % Width == 0)
+    const bool fits = multiple % Width == 0 || (Width > 8 && 2 * multiple == Width);
+    if (lane<V>::width == Width && fits)
       f(std::type_identity<V>{});
     else
       with_lanes<S, Width / 2>(multiple, f);
@@ -170,7 +171,8 @@ void check_policy(const check::caller& who, const Policy& p) {
   if (const std::string what = detail::fault(p); !what.empty()) who.refuse(what);
 }
 
-/// Runs a checked call.
+/// Runs a checked call: nothing is checked here, so a caller that is no mixer answers for its
+/// kernel and for a state of as many sequences, channels and numbers a channel.
 template <policy Policy, class Source, class State>
 void run(const Policy& p, const Source& source, State& state) {
   auto where = detail::executor_of(p);

@@ -6,10 +6,12 @@
 ///
 /// A *kernel* is one sequence as a schedule sees it (mixers make them):
 ///   scalar_type, order (numbers of state a channel), outputs (numbers of y a channel)
-///   recurrence<V>                      the algebra, for lanes V
+///   recurrence<V>                      the algebra, for lanes V; in double too for exec::chunked
 ///   token<V>(t, c, n)                  the token at time t of the n channels from c on
 ///   emit<V>(to, stride, n, h)          writes the output of those channels, `stride` apart
 ///   y(t, c), y_stride()                where outputs go, and how far apart channels are there
+///   shifted(b, t)                      itself, moved to sequence b of the batch and token t
+/// `n` is `all_lanes<V>` or the number of channels left, fewer than the lanes of V.
 
 #include <maslin/core/each.hpp>
 #include <maslin/core/lane.hpp>

@@ -17,8 +17,8 @@
 
 namespace maslin::inline MASLIN_ABI::scan {
 
-/// Channels that lie side by side in a state: at least the widest register, so that the layout never
-/// depends on the instruction set.
+/// Channels that lie side by side in a state: at least the widest register, so that the layout
+/// never depends on the instruction set.
 inline constexpr index_t state_lanes = 16;
 
 /// Memory that a policy may ask for beside the state. It is no part of the state's value: copies
@@ -46,9 +46,13 @@ class scratch {
 /// M numbers for each channel (or component) of each sequence of a batch. A value: a copy is a
 /// checkpoint, and assigning it back rolls a decode back.
 ///
-/// shapes    [B, D] for Rank 2, [B, D, M] for Rank 3, as `copy_to` and `copy_from` see it
-/// layout    opaque: [B][D / 16][M][16], the last group padded; padding is never read into a result
-/// cost      copies and assignments of equal shape do not allocate beyond the first
+/// shapes    [B, D] for Rank 2, [B, D, M] for Rank 3, as `copy_to` and `copy_from` see it; blocks
+///           count as D
+/// layout    opaque: [B][ceil(D / 16)][M][16], the last group padded; padding is never read into a
+///           result
+/// cost      a copy allocates, an assignment from an equal shape does not; `save` and `load`
+///           allocate
+/// effects   no call locks: a state belongs to one thread at a time
 template <class S, int Rank>
 class lane_state {
   static_assert(Rank == 2 || Rank == 3);
@@ -56,6 +60,9 @@ class lane_state {
  public:
   using scalar_type = S;
 
+  /// An empty state; `mixer`, which must outlive it, names it in messages and in stored records (16
+  /// characters of it). Mixers make their own with `make_state`.
+  /// throws    shape_error for a negative or absurd batch, std::bad_alloc
   lane_state(const char* mixer, index_t batch, index_t channels, index_t order)
       : mixer_(mixer), batch_(batch), channels_(channels), order_(order) {
     const check::caller who{mixer, "make_state"};
@@ -77,7 +84,8 @@ class lane_state {
 
   /// Empties all sequences: the state before the first token.
   void reset() noexcept { std::fill(numbers_.begin(), numbers_.end(), S(0)); }
-  /// Empties sequence b.
+  /// Empties sequence b, NaN and Inf included.
+  /// throws    shape_error
   void reset(index_t b) {
     if (b < 0 || b >= batch_)
       check::caller{mixer_, "state::reset"}.refuse(
@@ -101,8 +109,8 @@ class lane_state {
   /// Writes one record of core/record.hpp.
   /// throws    state_error if the stream fails
   void save(std::ostream& out) const { record::write(out, header(), values()); }
-  /// Reads a record that `save` wrote for a state of the same mixer, scalar type and shape. A record
-  /// of the other FMA family loads too; the bytes that follow then belong to this one.
+  /// Reads a record that `save` wrote for a state of the same mixer, scalar type and shape. A
+  /// record of the other FMA family loads too; the bytes that follow then belong to this one.
   /// throws    state_error, this state unchanged
   void load(std::istream& in) {
     std::vector<S> numbers = values();
@@ -122,7 +130,7 @@ class lane_state {
     return equal;
   }
 
-  // For kernels. -----------------------------------------------------------------------------------
+  // For kernels:
 
   /// Numbers of the state of one sequence, padding included.
   [[nodiscard]] index_t sequence_size() const noexcept { return groups() * order_ * state_lanes; }

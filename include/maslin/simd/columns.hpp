@@ -3,7 +3,8 @@
 
 /// \file
 /// Between rows in memory and lanes in registers: `load_columns` reads one short row for each lane
-/// and transposes them, so that register c holds entry c of every row; `store_columns` is its inverse.
+/// and transposes them, so that register c holds entry c of every row; `store_columns` is its
+/// inverse.
 
 #include <maslin/core/each.hpp>
 #include <maslin/simd/lane.hpp>
@@ -237,6 +238,18 @@ inline void store_columns(typename lane<V>::scalar* p, index_t stride, Count n,
     for (int r = 0; r < n; ++r)
       for (int c = 0; c < C; ++c) p[r * stride + c] = columns[c][r];
   }
+}
+
+/// Two half registers from two places, the lower lanes from `low`; `high` may be null: zeros then.
+template <class V>
+[[nodiscard]] inline V load_halves(const typename lane<V>::scalar* low,
+                                   const typename lane<V>::scalar* high) noexcept {
+  using S = typename lane<V>::scalar;
+  constexpr int W = lane<V>::width;
+  detail::vector_t<S, W / 2> a, b{};
+  std::memcpy(&a, low, sizeof a);
+  if (high != nullptr) std::memcpy(&b, high, sizeof b);
+  return detail::from_raw<V>(detail::joined<W>(a, b, std::make_integer_sequence<int, W>{}));
 }
 
 }  // namespace maslin::inline MASLIN_ABI::simd

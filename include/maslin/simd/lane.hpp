@@ -2,14 +2,38 @@
 #pragma once
 
 /// \file
-/// `lane<V>` for SIMD registers: the same words as core/lane.hpp, several independent channels wide.
+/// `lane<V>` for SIMD registers: the same words as core/lane.hpp, several independent channels
+/// wide.
 
 #include <maslin/core/lane.hpp>
 #include <maslin/simd/xsimd.hpp>
 
+#include <concepts>
 #include <cstring>
+#include <type_traits>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
 
 namespace maslin::inline MASLIN_ABI {
+
+namespace detail {
+
+// xsimd leaves fma to the architecture of a batch: 8.1 has none for AVX-512, and gives registers
+// narrower than the target's an architecture without it. Both would round twice.
+#if defined(__FMA__)
+inline __m128 fused(__m128 a, __m128 b, __m128 c) noexcept { return _mm_fmadd_ps(a, b, c); }
+inline __m128d fused(__m128d a, __m128d b, __m128d c) noexcept { return _mm_fmadd_pd(a, b, c); }
+inline __m256 fused(__m256 a, __m256 b, __m256 c) noexcept { return _mm256_fmadd_ps(a, b, c); }
+inline __m256d fused(__m256d a, __m256d b, __m256d c) noexcept { return _mm256_fmadd_pd(a, b, c); }
+#endif
+#if defined(__AVX512F__)
+inline __m512 fused(__m512 a, __m512 b, __m512 c) noexcept { return _mm512_fmadd_ps(a, b, c); }
+inline __m512d fused(__m512d a, __m512d b, __m512d c) noexcept { return _mm512_fmadd_pd(a, b, c); }
+#endif
+
+}  // namespace detail
 
 template <class T, class A>
 struct lane<xsimd::batch<T, A>> {
@@ -36,7 +60,13 @@ struct lane<xsimd::batch<T, A>> {
     std::memcpy(p, padded, static_cast<std::size_t>(n) * sizeof(scalar));
   }
 
-  static V fma(V a, V b, V c) noexcept { return xsimd::fma(a, b, c); }
+  static V fma(V a, V b, V c) noexcept {
+    using R = typename V::register_type;
+    if constexpr (fused_family && requires(R r) { detail::fused(r, r, r); })
+      return detail::fused(R(a), R(b), R(c));
+    else
+      return xsimd::fma(a, b, c);
+  }
   /// a > b ? a : b where an unordered comparison answers b; where the instruction set's maximum
   /// propagates NaN from both sides (NEON) it may answer a NaN of a.
   static V max(V a, V b) noexcept { return xsimd::max(a, b); }
@@ -63,11 +93,35 @@ struct lane<xsimd::batch<T, A>> {
 
 namespace simd {
 
+namespace detail {
+
+/// The first of `Archs` whose register of S has `Width` lanes; S itself if none has.
+template <class S, int Width, class... Archs>
+struct first_of_width {
+  using type = S;
+};
+template <class S, int Width, class A, class... Rest>
+struct first_of_width<S, Width, A, Rest...> {
+  static constexpr bool fits = [] {
+    if constexpr (xsimd::has_simd_register<S, A>::value)
+      return xsimd::batch<S, A>::size == static_cast<std::size_t>(Width);
+    else
+      return false;
+  }();
+  using type = typename std::conditional_t<fits, std::type_identity<xsimd::batch<S, A>>,
+                                           first_of_width<S, Width, Rest...>>::type;
+};
+
+}  // namespace detail
+
 /// A register of `Width` lanes of S, or a plain S where the target has none of that width.
 template <class S, int Width>
 struct sized {
-  using batch = xsimd::make_sized_batch_t<S, static_cast<std::size_t>(Width)>;
-  using type = std::conditional_t<std::is_void_v<batch>, S, batch>;
+  using type =
+      typename detail::first_of_width<S, Width, xsimd::default_arch, xsimd::fma3<xsimd::avx2>,
+                                      xsimd::fma3<xsimd::avx>, xsimd::avx2, xsimd::avx,
+                                      xsimd::fma3<xsimd::sse4_2>, xsimd::sse4_2, xsimd::sse2,
+                                      xsimd::neon64, xsimd::neon>::type;
 };
 
 /// Lanes of S in the target's widest register; 1 without SIMD.

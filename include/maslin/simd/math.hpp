@@ -12,8 +12,8 @@
 
 namespace maslin::inline MASLIN_ABI::simd {
 
-/// Coefficients of exp(r) = 1 + r + r^2 (c0 + c1 r + c2 r^2 + ...) on |r| <= ln(2) / 2, and the split
-/// of ln 2 into a part whose small multiples are exact and the rest.
+/// Coefficients of exp(r) = 1 + r + r^2 (c0 + c1 r + c2 r^2 + ...) on |r| <= ln(2) / 2, and the
+/// split of ln 2 into a part whose small multiples are exact and the rest.
 template <class S>
 struct exp_constants;
 
@@ -109,7 +109,8 @@ template <class V>
 }
 
 /// exp(x) for every x.
-/// numerics  at most 1 ulp, gradual underflow included; exp(-inf) = 0, exp(inf) = inf, NaN stays NaN
+/// numerics  at most 1 ulp, gradual underflow included; exp(-inf) = 0, exp(inf) = inf, NaN stays
+///           NaN
 template <class V>
 [[nodiscard]] inline V exp(V x) noexcept {
   using L = lane<V>;
@@ -131,8 +132,8 @@ template <class V>
 }
 
 /// 1 / (1 + exp(-x)).
-/// numerics  at most 2 ulp where the result is normal (3 outside the FMA family); sigmoid(-inf) = 0,
-///           sigmoid(inf) = 1, NaN stays NaN
+/// numerics  at most 2 ulp where the result is normal (3 outside the FMA family); sigmoid(-inf) =
+///           0, sigmoid(inf) = 1, NaN stays NaN
 template <class V>
 [[nodiscard]] inline V sigmoid(V x) noexcept {
   using L = lane<V>;

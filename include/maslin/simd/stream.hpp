@@ -2,7 +2,8 @@
 #pragma once
 
 /// \file
-/// Copying out of cache past it: non-temporal stores of whole cache lines where the target has them.
+/// Copying out of cache past it: non-temporal stores of whole cache lines where the target has
+/// them.
 
 #include <maslin/core/types.hpp>
 
@@ -17,8 +18,8 @@ namespace maslin::inline MASLIN_ABI::simd {
 
 inline constexpr index_t cache_line = 64;  // bytes
 
-/// Copies `count` numbers to memory that will not be read soon. Lines that the range covers whole are
-/// written without being fetched first; its ragged ends are written as usual.
+/// Copies `count` numbers to memory that will not be read soon. Lines that the range covers whole
+/// are written without being fetched first; its ragged ends are written as usual.
 template <class S>
 inline void stream_copy(S* to, const S* from, index_t count) noexcept {
 #if defined(__SSE2__)
