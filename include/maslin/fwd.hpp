@@ -27,11 +27,12 @@ template <class S, int Rank>
 class lane_state;
 }  // namespace scan
 
-template <class S, decay Form>
+template <class S, decay Form = decay::value>
 struct diagonal;
-template <class S, int M, normalise N, gates Order, gate_side Side>
+template <class S, int M, normalise N = normalise::softmax, gates Order = gates::natural,
+          gate_side Side = gate_side::read>
 struct hlru;
-template <class S, int M, normalise N, gates Order>
+template <class S, int M, normalise N = normalise::softmax, gates Order = gates::natural>
 struct bdlru;
 
 }  // namespace maslin::inline MASLIN_ABI

@@ -28,13 +28,14 @@ template <class Numbers>
   return text + "]";
 }
 
-/// Who is asking: the mixer and the function, for messages.
+/// Who is asking, for messages: a function, and the mixer that it belongs to, if any.
 struct caller {
   const char* mixer;
   const char* function;
 
   [[noreturn]] void refuse(const std::string& what) const {
-    raise<shape_error>(std::string(mixer) + "::" + function + ": " + what);
+    const std::string owner = *mixer == '\0' ? "" : std::string(mixer) + "::";
+    raise<shape_error>(owner + function + ": " + what);
   }
 };
 
@@ -62,6 +63,8 @@ footprint layout(const caller& who, const char* name, const char* axes, const vi
     who.refuse(std::string(name) + " must be " + axes + " = " + list(wanted) + ", got " + got);
   };
   if (v.extents() != wanted) explain(list(v.extents()));
+  for (const index_t e : wanted)
+    if (e < 0) explain("a negative extent");
   if (v.empty()) return {};
   if (v.data_handle() == nullptr) explain("a null pointer");
 

@@ -58,6 +58,7 @@ struct lane<V> {
   }
   static constexpr V select(mask m, V yes, V no) noexcept { return m ? yes : no; }
   static constexpr bool any(mask m) noexcept { return m; }
+  static constexpr mask both(mask a, mask b) noexcept { return a && b; }
 
   /// The bits of x moved left into the exponent field: 2^k from a number whose low mantissa bits
   /// hold the biased exponent (see simd/math.hpp).
@@ -83,7 +84,7 @@ template <class V>
   } else {
     const V product = a * h + b;
     const V difference = h + (b - (L::broadcast(S(1)) - a) * h);
-    const auto close = (a >= L::broadcast(S(2) / S(3))) & (a <= L::broadcast(S(2)));
+    const auto close = L::both(a >= L::broadcast(S(2) / S(3)), a <= L::broadcast(S(2)));
     return L::select(close, difference, product);
   }
 }

@@ -4,6 +4,7 @@
 /// \file
 /// BD-LRU: the block-diagonal linear recurrence of arXiv 2602.12021.
 
+#include <maslin/fwd.hpp>
 #include <maslin/mixer/layout.hpp>
 #include <maslin/recurrence/block.hpp>
 #include <maslin/recurrence/normalise.hpp>
@@ -36,7 +37,7 @@ namespace maslin::inline MASLIN_ABI {
 ///           M^2 + 2 M, writes M numbers a block and token; `step` does not allocate
 /// effects   state holds h on return
 /// throws    shape_error before any write
-template <class S, int M, normalise N = normalise::softmax, gates Order = gates::natural>
+template <class S, int M, normalise N, gates Order>
 struct bdlru {
   static_assert(std::floating_point<S>, "bdlru mixes float or double");
   static_assert(M >= 1, "the block size of bdlru is at least 1");
@@ -66,10 +67,17 @@ struct bdlru {
     [[nodiscard]] token operator[](index_t t) const noexcept {
       return {time_at(gate, t), time_at(input, t)};
     }
-    /// Tokens begin .. end - 1, which are not checked against T; without `offsets`, since a range
-    /// cuts all sequences at the same place.
-    [[nodiscard]] tokens range(index_t begin, index_t end) const noexcept {
+    /// Tokens begin .. end - 1, which are not checked against T.
+    /// throws    shape_error for packed tokens, whose sequences end at different places
+    [[nodiscard]] tokens range(index_t begin, index_t end) const {
+      scan::expect_unpacked({"bdlru", "tokens::range"}, offsets);
       return {time_range(gate, begin, end), time_range(input, begin, end), {}};
+    }
+    /// Sequence b of packed tokens, unpacked: B is 1.
+    /// throws    shape_error if there is no such sequence
+    [[nodiscard]] tokens sequence(index_t b) const {
+      const auto [begin, end] = scan::packed_range({"bdlru", "tokens::sequence"}, offsets, b);
+      return tokens{.gate = gate, .input = input}.range(begin, end);
     }
   };
 
@@ -196,7 +204,7 @@ struct bdlru {
                                            {B, T, layout::groups(G, L), M, M + 1, L}, 2);
     }
     const bool in_place = scan::check_values<S, 4>(who, "[B, T, G, M]", input, y, {B, T, G, M},
-                                                   "gate", gates_in, offsets, h);
+                                                   "gate", gates_in, offsets, "[B, G]", h);
     const kernel first{.gate = gate.data_handle(),
                        .input = input.data_handle(),
                        .out = y.data_handle(),

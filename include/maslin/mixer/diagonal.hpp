@@ -4,6 +4,7 @@
 /// \file
 /// The gated diagonal recurrence: first order, one gate a channel and token.
 
+#include <maslin/fwd.hpp>
 #include <maslin/recurrence/diagonal.hpp>
 #include <maslin/scan/call.hpp>
 #include <maslin/scan/run.hpp>
@@ -33,7 +34,7 @@ namespace maslin::inline MASLIN_ABI {
 ///           token; `step` does not allocate
 /// effects   state holds h on return
 /// throws    shape_error before any write
-template <class S, maslin::decay Form = maslin::decay::value>
+template <class S, maslin::decay Form>
 struct diagonal {
   static_assert(std::floating_point<S>, "diagonal mixes float or double");
 
@@ -61,12 +62,19 @@ struct diagonal {
     [[nodiscard]] token operator[](index_t t) const noexcept {
       return {time_at(gate, t), time_at(input, t)};
     }
-    /// Tokens begin .. end - 1, which are not checked against T; without `offsets`, since a range
-    /// cuts all sequences at the same place.
-    [[nodiscard]] tokens range(index_t begin, index_t end) const noexcept {
+    /// Tokens begin .. end - 1, which are not checked against T.
+    /// throws    shape_error for packed tokens, whose sequences end at different places
+    [[nodiscard]] tokens range(index_t begin, index_t end) const {
+      scan::expect_unpacked({"diagonal", "tokens::range"}, offsets);
       return {gate.data_handle() == nullptr ? gate : time_range(gate, begin, end),
               time_range(input, begin, end),
               {}};
+    }
+    /// Sequence b of packed tokens, unpacked: B is 1.
+    /// throws    shape_error if there is no such sequence
+    [[nodiscard]] tokens sequence(index_t b) const {
+      const auto [begin, end] = scan::packed_range({"diagonal", "tokens::sequence"}, offsets, b);
+      return tokens{.gate = gate, .input = input}.range(begin, end);
     }
   };
 
@@ -149,8 +157,9 @@ struct diagonal {
     } else {
       gates = check::layout<const S, 3>(who, "gate", "[B, T, D]", gate, {B, T, channels}, 2);
     }
-    const bool in_place = scan::check_values<S, 3>(who, "[B, T, D]", input, y, {B, T, channels},
-                                                   fixed ? "decay" : "gate", gates, offsets, h);
+    const bool in_place =
+        scan::check_values<S, 3>(who, "[B, T, D]", input, y, {B, T, channels},
+                                 fixed ? "decay" : "gate", gates, offsets, "[B, D]", h);
     const kernel first{fixed ? decay.data_handle() : gate.data_handle(),
                        input.data_handle(),
                        y.data_handle(),

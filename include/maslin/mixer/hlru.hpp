@@ -4,6 +4,7 @@
 /// \file
 /// H-LRU: the higher-order linear recurrence of arXiv 2602.12021.
 
+#include <maslin/fwd.hpp>
 #include <maslin/mixer/layout.hpp>
 #include <maslin/recurrence/companion.hpp>
 #include <maslin/recurrence/normalise.hpp>
@@ -39,8 +40,7 @@ namespace maslin::inline MASLIN_ABI {
 ///
 /// `Side` = gate_side::write is the transposed companion of some published code, kept to compare
 /// with: its lag k is weighted by the token that wrote the value, and |h| is not bounded.
-template <class S, int M, normalise N = normalise::softmax, gates Order = gates::natural,
-          gate_side Side = gate_side::read>
+template <class S, int M, normalise N, gates Order, gate_side Side>
 struct hlru {
   static_assert(std::floating_point<S>, "hlru mixes float or double");
   static_assert(M >= 1, "the order of hlru is at least 1");
@@ -70,10 +70,17 @@ struct hlru {
     [[nodiscard]] token operator[](index_t t) const noexcept {
       return {time_at(gate, t), time_at(input, t)};
     }
-    /// Tokens begin .. end - 1, which are not checked against T; without `offsets`, since a range
-    /// cuts all sequences at the same place.
-    [[nodiscard]] tokens range(index_t begin, index_t end) const noexcept {
+    /// Tokens begin .. end - 1, which are not checked against T.
+    /// throws    shape_error for packed tokens, whose sequences end at different places
+    [[nodiscard]] tokens range(index_t begin, index_t end) const {
+      scan::expect_unpacked({"hlru", "tokens::range"}, offsets);
       return {time_range(gate, begin, end), time_range(input, begin, end), {}};
+    }
+    /// Sequence b of packed tokens, unpacked: B is 1.
+    /// throws    shape_error if there is no such sequence
+    [[nodiscard]] tokens sequence(index_t b) const {
+      const auto [begin, end] = scan::packed_range({"hlru", "tokens::sequence"}, offsets, b);
+      return tokens{.gate = gate, .input = input}.range(begin, end);
     }
   };
 
@@ -197,7 +204,7 @@ struct hlru {
                                            {B, T, layout::groups(D, L), M + 1, L}, 2);
     }
     const bool in_place = scan::check_values<S, 3>(who, "[B, T, D]", input, y, {B, T, D}, "gate",
-                                                   gates_in, offsets, h);
+                                                   gates_in, offsets, "[B, D]", h);
     const kernel first{.gate = gate.data_handle(),
                        .input = input.data_handle(),
                        .out = y.data_handle(),

@@ -68,7 +68,7 @@ struct grouped_gates {
 /// throws    shape_error before any write
 template <class S>
 void regroup_gate(const view<const S, 4>& natural, const view<S, 5>& grouped) {
-  const check::caller who{"hlru", "regroup_gate"};
+  const check::caller who{"", "regroup_gate"};
   const index_t B = natural.extent(0), T = natural.extent(1), D = natural.extent(2),
                 K = natural.extent(3), L = layout::group_of(who, grouped);
   const auto in =
@@ -93,7 +93,7 @@ void regroup_gate(const view<const S, 4>& natural, const view<S, 5>& grouped) {
 /// throws    shape_error before any write
 template <class S>
 void regroup_gate(const view<const S, 5>& natural, const view<S, 6>& grouped) {
-  const check::caller who{"bdlru", "regroup_gate"};
+  const check::caller who{"", "regroup_gate"};
   const index_t B = natural.extent(0), T = natural.extent(1), G = natural.extent(2),
                 M = natural.extent(3), K = natural.extent(4), L = layout::group_of(who, grouped);
   const auto in =
@@ -131,11 +131,15 @@ void regroup_rows(index_t channels, index_t rows_per_channel, const view<const S
                   const view<S, 1>& grouped_bias) {
   static_assert(L > 0 && std::has_single_bit(static_cast<std::size_t>(L)),
                 "the group size is a power of two");
-  const check::caller who{"layout", "regroup_rows"};
+  const check::caller who{"", "regroup_rows"};
   check::count(who, "channels", channels);
   check::count(who, "rows_per_channel", rows_per_channel);
-  const index_t rows = channels * rows_per_channel, width = weight.extent(1);
-  const index_t padded = layout::groups(channels, L) * L;
+  index_t rows = 0, room = 0;
+  if (__builtin_mul_overflow(channels, rows_per_channel, &rows) ||
+      __builtin_add_overflow(rows, L * rows_per_channel, &room))
+    who.refuse("channels * rows_per_channel must fit in memory, got " + std::to_string(channels) +
+               " * " + std::to_string(rows_per_channel));
+  const index_t width = weight.extent(1), padded = layout::groups(channels, L) * L;
   const bool biased = bias.data_handle() != nullptr || grouped_bias.data_handle() != nullptr;
   const auto in = check::layout<const S, 2>(who, "weight", "[channels * rows, width]", weight,
                                             {rows, width}, 1);
@@ -148,6 +152,9 @@ void regroup_rows(index_t channels, index_t rows_per_channel, const view<const S
     const auto bias_out = check::layout<S, 1>(who, "grouped_bias", "[padded channels * rows]",
                                               grouped_bias, {padded * rows_per_channel}, 0);
     check::disjoint(who, "grouped_bias", bias_out, "bias", bias_in);
+    check::disjoint(who, "grouped_bias", bias_out, "weight", in);
+    check::disjoint(who, "grouped_bias", bias_out, "grouped_weight", out);
+    check::disjoint(who, "grouped_weight", out, "bias", bias_in);
   }
   for (index_t c = 0; c < padded; ++c)
     for (index_t k = 0; k < rows_per_channel; ++k) {

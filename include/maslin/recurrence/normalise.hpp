@@ -71,8 +71,8 @@ inline void divide_by_l1(const V (&w)[K], V offset, V (&p)[K]) noexcept {
   each<K>([&](std::size_t k) { norm = norm + L::abs(w[k]); });
   const V inverse = L::broadcast(S(1)) / norm;
   each<K>([&](std::size_t k) { p[k] = w[k] * inverse; });
-  const auto usual =
-      (norm >= L::broadcast(std::numeric_limits<S>::min())) & (norm < L::broadcast(infinity<V>));
+  const auto usual = L::both(norm >= L::broadcast(std::numeric_limits<S>::min()),
+                             norm < L::broadcast(infinity<V>));
   if (L::any(!usual)) special_l1(w, offset, norm, p);
 }
 

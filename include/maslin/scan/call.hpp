@@ -8,8 +8,28 @@
 
 #include <array>
 #include <span>
+#include <string>
+#include <utility>
 
 namespace maslin::inline MASLIN_ABI::scan {
+
+/// Refuses packed tokens where only a batch makes sense.
+inline void expect_unpacked(const check::caller& who, std::span<const index_t> offsets) {
+  if (!offsets.empty())
+    who.refuse("tokens must not be packed, got " + std::to_string(offsets.size()) + " offsets");
+}
+
+/// Where sequence b of packed tokens begins and ends.
+[[nodiscard]] inline std::pair<index_t, index_t> packed_range(const check::caller& who,
+                                                              std::span<const index_t> offsets,
+                                                              index_t b) {
+  const auto count = offsets.empty() ? index_t{0} : static_cast<index_t>(offsets.size()) - 1;
+  if (b < 0 || b >= count)
+    who.refuse("b must be one of " + std::to_string(count) + " packed sequences, got " +
+               std::to_string(b));
+  const auto at = static_cast<std::size_t>(b);
+  return {offsets[at], offsets[at + 1]};
+}
 
 /// Checks input, y, offsets and state of a call against each other; the gates have been checked.
 /// Returns true for a call in place (y is exactly input).
@@ -19,14 +39,15 @@ bool check_values(const check::caller& who, const char* axes, const view<const S
                   const view<S, Rank>& y,
                   const std::array<index_t, static_cast<std::size_t>(Rank)>& wanted,
                   const char* gate_name, const check::footprint& gate,
-                  std::span<const index_t> offsets, const State& h) {
+                  std::span<const index_t> offsets, const char* state_axes, const State& h) {
   const auto in = check::layout<const S, Rank>(who, "input", axes, input, wanted, 2);
   const auto out = check::layout<S, Rank>(who, "y", axes, y, wanted, 2);
   if (!offsets.empty()) check::packed(who, offsets, wanted[0], wanted[1]);
   const index_t sequences = offsets.empty() ? wanted[0] : static_cast<index_t>(offsets.size()) - 1;
   if (h.batch() != sequences || h.channels() != wanted[2])
-    who.refuse("state must be [B, D] = " + check::list(std::array{sequences, wanted[2]}) +
-               ", got " + check::list(std::array{h.batch(), h.channels()}));
+    who.refuse(std::string("state must be ") + state_axes + " = " +
+               check::list(std::array{sequences, wanted[2]}) + ", got " +
+               check::list(std::array{h.batch(), h.channels()}));
   const bool in_place = check::same(input, y);
   check::writable(who, "y", out);
   if (!in_place) check::disjoint(who, "y", out, "input", in);

@@ -4,6 +4,7 @@
 /// \file
 /// How a scan is carried out: plain values that can be printed and compared, never templates.
 
+#include <maslin/core/concepts.hpp>
 #include <maslin/core/types.hpp>
 
 namespace maslin::inline MASLIN_ABI::exec {
@@ -46,3 +47,11 @@ struct chunked {
 };
 
 }  // namespace maslin::inline MASLIN_ABI::exec
+
+namespace maslin::inline MASLIN_ABI {
+
+/// What generic code asks for: a mixer under the default policy.
+template <class Mixer>
+concept token_mixer = token_mixer_with<Mixer, exec::sequential>;
+
+}  // namespace maslin::inline MASLIN_ABI

@@ -22,6 +22,7 @@ namespace detail {
 
 // xsimd leaves fma to the architecture of a batch: 8.1 has none for AVX-512, and gives registers
 // narrower than the target's an architecture without it. Both would round twice.
+void fused();  // the name is there on targets without any of these
 #if defined(__FMA__)
 inline __m128 fused(__m128 a, __m128 b, __m128 c) noexcept { return _mm_fmadd_ps(a, b, c); }
 inline __m128d fused(__m128d a, __m128d b, __m128d c) noexcept { return _mm_fmadd_pd(a, b, c); }
@@ -78,6 +79,7 @@ struct lane<xsimd::batch<T, A>> {
   }
   static V select(mask m, V yes, V no) noexcept { return xsimd::select(m, yes, no); }
   static bool any(mask m) noexcept { return xsimd::any(m); }
+  static mask both(mask a, mask b) noexcept { return a & b; }
 
   static V to_exponent(V x) noexcept {
     using bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
