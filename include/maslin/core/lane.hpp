@@ -48,6 +48,8 @@ struct lane<V> {
       return __builtin_fma(a, b, c);
   }
 
+  /// a / b, correctly rounded. Called by name, since the operator of a register may be less exact.
+  static constexpr V div(V a, V b) noexcept { return a / b; }
   /// a > b ? a : b, so that an unordered comparison answers b.
   static constexpr V max(V a, V b) noexcept { return a > b ? a : b; }
   static constexpr V abs(V x) noexcept {

@@ -64,7 +64,12 @@ class view {
     for (index_t e : extents_) n *= e;
     return n;
   }
-  [[nodiscard]] constexpr bool empty() const noexcept { return size() == 0; }
+  /// True if an extent is 0: their product may wrap around.
+  [[nodiscard]] constexpr bool empty() const noexcept {
+    for (index_t e : extents_)
+      if (e == 0) return true;
+    return false;
+  }
 
   template <class... I>
     requires(sizeof...(I) == Rank && (std::convertible_to<I, index_t> && ...))

@@ -117,7 +117,6 @@ struct bdlru {
     static constexpr bool transposed = Order == gates::natural;
     struct in_memory {
       layout::grouped_gates<S> group;
-      index_t row, entry;  // from row to row of a block, from gate to gate
       index_t block;
       N_ count;
     };
@@ -133,7 +132,7 @@ struct bdlru {
         if constexpr (transposed)
           z[k] = gate[i * (M + 1) + k];
         else
-          z[k] = gate.group.template load<V>(gate.block, gate.count, i * gate.row + k * gate.entry);
+          z[k] = gate.group.template load<V>(gate.block, gate.count, i * (M + 1) + k);
       });
       return recurrence::normalised_row<N, V, M>(z, input[i]);
     }
@@ -149,9 +148,8 @@ struct bdlru {
     const S* input;
     S* out;
     index_t gate_batch, gate_time;
-    index_t gate_step;             // natural: from block to block; grouped: from group to group
-    index_t gate_row, gate_entry;  // from row to row of a block, from gate to gate
-    int group_shift;               // grouped: log2 of L
+    index_t gate_step;  // natural: from block to block; grouped: from group to group
+    int group_shift;    // grouped: log2 of L
     index_t input_batch, input_time, input_step, out_batch, out_time, out_step;
 
     [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
@@ -168,7 +166,7 @@ struct bdlru {
         simd::load_columns<V, M*(M + 1)>(gate + t * gate_time + c * gate_step, gate_step, n,
                                          u.gate);
       } else {
-        u.gate = {{gate + t * gate_time, gate_step, group_shift}, gate_row, gate_entry, c, n};
+        u.gate = {{gate + t * gate_time, gate_step, group_shift}, c, n};
       }
       simd::load_columns<V, M>(input + t * input_time + c * input_step, input_step, n, u.input);
       return u;
@@ -202,6 +200,7 @@ struct bdlru {
       L = layout::group_of(who, gate);
       gates_in = check::layout<const S, 6>(who, "gate", "[B, T, ceil(G/L), M, M+1, L]", gate,
                                            {B, T, layout::groups(G, L), M, M + 1, L}, 2);
+      if (!gate.empty()) layout::expect_dense_groups(who, gate, 3);
     }
     const bool in_place = scan::check_values<S, 4>(who, "[B, T, G, M]", input, y, {B, T, G, M},
                                                    "gate", gates_in, offsets, "[B, G]", h);
@@ -211,8 +210,6 @@ struct bdlru {
                        .gate_batch = gate.stride(0),
                        .gate_time = gate.stride(1),
                        .gate_step = gate.stride(2),
-                       .gate_row = gate.stride(3),
-                       .gate_entry = gate.stride(4),
                        .group_shift = std::countr_zero(static_cast<std::size_t>(L)),
                        .input_batch = input.stride(0),
                        .input_time = input.stride(1),
@@ -225,7 +222,7 @@ struct bdlru {
             .length = T,
             .offsets = offsets,
             .channel_count = G,
-            .lane_multiple = natural ? scan::state_lanes : L,
+            .lane_multiple = natural ? scan::state_lanes : layout::lane_multiple(L),
             .moved_bytes = B * T * G * M * (M + 3) * static_cast<index_t>(sizeof(S)),
             .may_stream = !in_place && (y.stride(2) == M || G == 1)};
   }

@@ -146,6 +146,31 @@ struct hlru {
   using algebra = std::conditional_t<Side == gate_side::read, recurrence::companion<V, M>,
                                      recurrence::write_side_companion<V, M>>;
 
+  struct kernel;
+
+  /// A token that is read and normalised when the step asks for its row, so that the row is made in
+  /// registers and never copied.
+  template <class V, class N_>
+  struct lazy_token {
+    const kernel& in;
+    index_t t, c;
+    N_ n;
+
+    [[nodiscard]] recurrence::gate_row<V, M> row(int) const noexcept {
+      V z[static_cast<std::size_t>(M) + 1];
+      if constexpr (Order == gates::natural) {
+        simd::load_columns<V, M + 1>(in.gate + t * in.gate_time + c * in.gate_step, in.gate_step, n,
+                                     z);
+      } else {
+        const layout::grouped_gates<S> grouped{in.gate + t * in.gate_time, in.gate_step,
+                                               in.group_shift};
+        each<M + 1>([&](int k) { z[k] = grouped.template load<V>(c, n, k); });
+      }
+      const V v = lane<V>::load(in.input + t * in.input_time + c, n);
+      return recurrence::normalised_row<N, V, M>(z, v);
+    }
+  };
+
   struct kernel {
     using scalar_type = S;
     template <class V>
@@ -156,9 +181,8 @@ struct hlru {
     const S* input;
     S* out;
     index_t gate_batch, gate_time;
-    index_t gate_step;   // natural: from channel to channel; grouped: from group to group
-    index_t gate_entry;  // grouped: from gate to gate
-    int group_shift;     // grouped: log2 of L
+    index_t gate_step;  // natural: from channel to channel; grouped: from group to group
+    int group_shift;    // grouped: log2 of L
     index_t input_batch, input_time, out_batch, out_time;
 
     [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
@@ -169,16 +193,8 @@ struct hlru {
       return k;
     }
     template <class V, class N_>
-    [[nodiscard]] typename algebra<V>::token token(index_t t, index_t c, N_ n) const noexcept {
-      V z[static_cast<std::size_t>(M) + 1];
-      if constexpr (Order == gates::natural) {
-        simd::load_columns<V, M + 1>(gate + t * gate_time + c * gate_step, gate_step, n, z);
-      } else {
-        const layout::grouped_gates<S> grouped{gate + t * gate_time, gate_step, group_shift};
-        each<M + 1>([&](int k) { z[k] = grouped.template load<V>(c, n, k * gate_entry); });
-      }
-      const V v = lane<V>::load(input + t * input_time + c, n);
-      return {maslin::recurrence::normalised_row<N, V, M>(z, v)};
+    [[nodiscard]] lazy_token<V, N_> token(index_t t, index_t c, N_ n) const noexcept {
+      return {*this, t, c, n};
     }
     template <class V, class N_>
     void emit(S* to, index_t, N_ n, const typename algebra<V>::state& h) const noexcept {
@@ -202,6 +218,7 @@ struct hlru {
       L = layout::group_of(who, gate);
       gates_in = check::layout<const S, 5>(who, "gate", "[B, T, ceil(D/L), M+1, L]", gate,
                                            {B, T, layout::groups(D, L), M + 1, L}, 2);
+      if (!gate.empty()) layout::expect_dense_groups(who, gate, 3);
     }
     const bool in_place = scan::check_values<S, 3>(who, "[B, T, D]", input, y, {B, T, D}, "gate",
                                                    gates_in, offsets, "[B, D]", h);
@@ -211,7 +228,6 @@ struct hlru {
                        .gate_batch = gate.stride(0),
                        .gate_time = gate.stride(1),
                        .gate_step = gate.stride(2),
-                       .gate_entry = gate.stride(3),
                        .group_shift = std::countr_zero(static_cast<std::size_t>(L)),
                        .input_batch = input.stride(0),
                        .input_time = input.stride(1),
@@ -222,7 +238,7 @@ struct hlru {
             .length = T,
             .offsets = offsets,
             .channel_count = D,
-            .lane_multiple = Order == gates::natural ? scan::state_lanes : L,
+            .lane_multiple = Order == gates::natural ? scan::state_lanes : layout::lane_multiple(L),
             .moved_bytes = B * T * D * (M + 3) * static_cast<index_t>(sizeof(S)),
             .may_stream = !in_place};
   }

@@ -38,24 +38,46 @@ template <class S, int Rank>
   return L;
 }
 
-/// Where the gates of a channel (or block) lie in grouped order, for kernels.
+/// Where the gates of channels (or blocks) lie in grouped order, for kernels. Groups of
+/// `default_group` are read in registers, others one channel at a time.
 template <class S>
 struct grouped_gates {
   const S* first;  // gate 0 of group 0
   index_t step;    // from group to group
   int shift;       // log2 of L
 
-  /// The lanes of channels c .. c + width - 1 of the gate `offset` numbers after gate 0. A register
-  /// wider than a group is read from two.
+  /// Gate k of channels c .. c + width - 1. A register wider than a group is read from two.
   template <class V, class N>
-  [[nodiscard]] V load(index_t c, N n, index_t offset) const noexcept {
-    const index_t L = index_t{1} << shift;
-    const S* at = first + (c >> shift) * step + (c & (L - 1)) + offset;
-    if constexpr (lane<V>::width > default_group)
-      if (L < lane<V>::width) return simd::load_halves<V>(at, n > L ? at + step : nullptr);
-    return lane<V>::load(at);
+  [[nodiscard]] V load(index_t c, N n, index_t k) const noexcept {
+    if constexpr (lane<V>::width == 1) {
+      const index_t L = index_t{1} << shift;
+      return first[(c >> shift) * step + k * L + (c & (L - 1))];
+    } else {
+      constexpr index_t L = default_group;
+      const S* at = first + c / L * step + k * L + c % L;
+      if constexpr (lane<V>::width > L)
+        return simd::load_halves<V>(at, n > L ? at + step : nullptr);
+      else
+        return lane<V>::load(at);
+    }
   }
 };
+
+/// Lanes that may be read together: see `grouped_gates`.
+[[nodiscard]] constexpr index_t lane_multiple(index_t L) noexcept {
+  return L == default_group ? L : 1;
+}
+
+/// Checks that the gates of a group lie densely in it: `inner` axes, the last being L.
+template <class S, int Rank>
+void expect_dense_groups(const check::caller& who, const view<S, Rank>& gate, int first_inner) {
+  index_t dense = 1;
+  for (int r = Rank - 1; r >= first_inner; --r) {
+    if (gate.extent(r) > 1 && gate.stride(r) != dense)
+      who.refuse("gate must be dense inside a group, got strides " + check::list(gate.strides()));
+    dense *= gate.extent(r);
+  }
+}
 
 }  // namespace layout
 

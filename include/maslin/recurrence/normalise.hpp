@@ -32,7 +32,7 @@ template <class V, std::size_t K>
     poison = poison + L::select(z[k] == z[k], zero, z[k]);  // NaN if any logit is
   }
   for (std::size_t k = 0; k < K; ++k) {
-    const V share = L::select(z[k] == largest, one / count, zero) + poison;
+    const V share = L::select(z[k] == largest, L::div(one, count), zero) + poison;
     p[k] = L::select(top, share, L::select(dead, zero + poison, p[k]));
   }
 }
@@ -55,8 +55,8 @@ template <class V, std::size_t K>
   }
   for (std::size_t k = 0; k < K; ++k) {
     const V sign = L::select(w[k] < zero, zero - one, one);
-    const V share = L::select(L::abs(w[k]) == inf, sign / count, zero) + poison;
-    const V over = w[k] * scale / scaled;
+    const V share = L::select(L::abs(w[k]) == inf, L::div(sign, count), zero) + poison;
+    const V over = L::div(w[k] * scale, scaled);
     p[k] = L::select(norm == inf, L::select(count > zero, share, over),
                      L::select(norm < tiny, zero, p[k]));
   }
@@ -69,7 +69,7 @@ inline void divide_by_l1(const V (&w)[K], V offset, V (&p)[K]) noexcept {
   using S = typename L::scalar;
   V norm = offset;
   each<K>([&](std::size_t k) { norm = norm + L::abs(w[k]); });
-  const V inverse = L::broadcast(S(1)) / norm;
+  const V inverse = L::div(L::broadcast(S(1)), norm);
   each<K>([&](std::size_t k) { p[k] = w[k] * inverse; });
   const auto usual = L::both(norm >= L::broadcast(std::numeric_limits<S>::min()),
                              norm < L::broadcast(infinity<V>));
@@ -92,7 +92,7 @@ inline void softmax(const V (&z)[K], V (&p)[K]) noexcept {
   if constexpr (K == 2) {
     // One exp: the larger logit has weight 1, the other exp(-|difference|).
     const V e = simd::exp_nonpositive(V(L::broadcast(S(0)) - L::abs(z[0] - z[1])));
-    const V inverse = one / (one + e);
+    const V inverse = L::div(one, one + e);
     const V small = e * inverse;
     const auto first = z[0] >= z[1];
     p[0] = L::select(first, inverse, small);
@@ -103,7 +103,7 @@ inline void softmax(const V (&z)[K], V (&p)[K]) noexcept {
       p[k] = simd::exp_nonpositive(V(z[k] - m));
       n = n + p[k];
     });
-    const V inverse = one / n;
+    const V inverse = L::div(one, n);
     each<K>([&](std::size_t k) { p[k] = p[k] * inverse; });
   }
   if (L::any(L::abs(m) == L::broadcast(infinity<V>))) special_softmax(z, m, p);
@@ -122,10 +122,10 @@ inline void sigmoid_l1(const V (&z)[K], V (&p)[K]) noexcept {
   V n = zero;
   each<K>([&](std::size_t k) {
     const V t = simd::exp_nonpositive(V(L::broadcast(S(0)) - L::abs(z[k]) - shift));
-    p[k] = L::select(z[k] < zero, t, one) / L::fma(t, back, one);
+    p[k] = L::div(L::select(z[k] < zero, t, one), L::fma(t, back, one));
     n = n + p[k];
   });
-  const V inverse = one / n;
+  const V inverse = L::div(one, n);
   each<K>([&](std::size_t k) { p[k] = p[k] * inverse; });
   // An infinite logit saturates, so only dead lanes are special here: the others pass as ordinary.
   const auto dead = m == L::broadcast(-infinity<V>);

@@ -68,7 +68,7 @@ class lane_state {
     const check::caller who{mixer, "make_state"};
     check::count(who, "batch", batch);
     index_t n = 0;
-    if (__builtin_mul_overflow(batch, groups() * order, &n) ||
+    if (__builtin_mul_overflow(groups(), order, &n) || __builtin_mul_overflow(batch, n, &n) ||
         __builtin_mul_overflow(n, state_lanes * static_cast<index_t>(sizeof(S)), &n))
       who.refuse("batch must be a number whose state fits in memory, got " + std::to_string(batch));
     numbers_.assign(static_cast<std::size_t>(n) / sizeof(S), S(0));
@@ -150,7 +150,7 @@ class lane_state {
 
  private:
   [[nodiscard]] index_t groups() const noexcept {
-    return (channels_ + state_lanes - 1) / state_lanes;
+    return channels_ / state_lanes + (channels_ % state_lanes != 0 ? 1 : 0);
   }
   [[nodiscard]] index_t offset(index_t c, index_t k) const noexcept {
     return (c / state_lanes * order_ + k) * state_lanes + c % state_lanes;

@@ -93,6 +93,11 @@ template <int Width, int... I, class P>
   return __builtin_shufflevector(a, b, I...);
 }
 
+template <int First, int... I, class R>
+[[nodiscard]] inline auto part(R x, std::integer_sequence<int, I...>) noexcept {
+  return __builtin_shufflevector(x, x, (First + I)...);
+}
+
 /// One register from the 128-bit pieces at Width / K addresses.
 template <class S, int Width, class Address>
 [[nodiscard]] inline vector_t<S, Width> gather_pieces(const Address& address, int first) noexcept {
@@ -106,6 +111,30 @@ template <class S, int Width, class Address>
     const auto high = gather_pieces<S, Width / 2>(address, first + Width / 2);
     return joined<Width>(low, high, std::make_integer_sequence<int, Width>{});
   }
+}
+
+/// Writes the 128-bit pieces of a register to Width / K addresses, those of lanes below n.
+template <class S, int Width, class Address>
+inline void scatter_pieces(vector_t<S, Width> x, const Address& address, int first,
+                           int n) noexcept {
+  constexpr int K = piece<S>;
+  if constexpr (Width == K) {
+    if (first < n) std::memcpy(address(first), &x, sizeof x);
+  } else {
+    const auto half = std::make_integer_sequence<int, Width / 2>{};
+    scatter_pieces<S, Width / 2>(part<0>(x, half), address, first, n);
+    scatter_pieces<S, Width / 2>(part<Width / 2>(x, half), address, first + Width / 2, n);
+  }
+}
+
+/// f(stride), with a stride known to the compiler where short rows are dense, as they mostly are.
+template <int C, class F>
+inline void with_stride(index_t stride, const F& f) {
+  constexpr int short_row = 16;
+  if (C <= short_row && stride == C)
+    f(std::integral_constant<int, C>{});
+  else
+    f(stride);
 }
 
 // Flat memory of C short rows: number f belongs to row f / C, column f % C.
@@ -157,18 +186,20 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Coun
     for (int c = 0; c < C; ++c) out[c] = p[c];
   } else if constexpr (C >= detail::piece<S>) {
     constexpr int K = detail::piece<S>;
-    const auto row = [&](int r) {
-      const int known = std::is_same_v<Count, all_lanes<V>> || r < n ? r : n - 1;
-      return p + known * stride;
-    };
-    each<(C + K - 1) / K>([&](int q) {
-      const int column = q * K + K <= C ? q * K : C - K;  // the last piece may repeat columns
-      detail::raw<V> w[static_cast<std::size_t>(K)];
-      each<K>([&](int j) {
-        w[j] = detail::gather_pieces<S, W>([&](int r) { return row(r + j) + column; }, 0);
+    detail::with_stride<C>(stride, [&](auto apart) {
+      const auto row = [&](int r) {
+        const int known = std::is_same_v<Count, all_lanes<V>> || r < n ? r : n - 1;
+        return p + known * apart;
+      };
+      each<(C + K - 1) / K>([&](int q) {
+        const int column = q * K + K <= C ? q * K : C - K;  // the last piece may repeat columns
+        detail::raw<V> w[static_cast<std::size_t>(K)];
+        each<K>([&](int j) {
+          w[j] = detail::gather_pieces<S, W>([&](int r) { return row(r + j) + column; }, 0);
+        });
+        detail::transpose_pieces<S, W>(w);
+        each<K>([&](int j) { out[column + j] = detail::from_raw<V>(w[j]); });
       });
-      detail::transpose_pieces<S, W>(w);
-      each<K>([&](int j) { out[column + j] = detail::from_raw<V>(w[j]); });
     });
   } else {
     if (stride == C) {
@@ -204,17 +235,15 @@ inline void store_columns(typename lane<V>::scalar* p, index_t stride, Count n,
     for (int c = 0; c < C; ++c) p[c] = in[c];
   } else if constexpr (C >= detail::piece<S>) {
     constexpr int K = detail::piece<S>;
-    each<(C + K - 1) / K>([&](int q) {
-      const int column = q * K + K <= C ? q * K : C - K;
-      detail::raw<V> w[static_cast<std::size_t>(K)];
-      each<K>([&](int j) { w[j] = detail::to_raw(in[column + j]); });
-      detail::transpose_pieces<S, W>(w);
-      each<K>([&](int j) {
-        each<W / K>([&](int part) {
-          const int r = j + part * K;
-          if (r < n)
-            std::memcpy(p + r * stride + column, reinterpret_cast<const char*>(&w[j]) + 16 * part,
-                        16);
+    detail::with_stride<C>(stride, [&](auto apart) {
+      each<(C + K - 1) / K>([&](int q) {
+        const int column = q * K + K <= C ? q * K : C - K;
+        detail::raw<V> w[static_cast<std::size_t>(K)];
+        each<K>([&](int j) { w[j] = detail::to_raw(in[column + j]); });
+        detail::transpose_pieces<S, W>(w);
+        each<K>([&](int j) {
+          detail::scatter_pieces<S, W>(
+              w[j], [&](int r) { return p + (r + j) * apart + column; }, 0, n - j);
         });
       });
     });

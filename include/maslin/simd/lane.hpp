@@ -68,6 +68,14 @@ struct lane<xsimd::batch<T, A>> {
     else
       return xsimd::fma(a, b, c);
   }
+  /// a / b, correctly rounded: on NEON the operator of xsimd 8.1 refines an estimate instead.
+  static V div(V a, V b) noexcept {
+    using R = typename V::register_type;
+    if constexpr (requires(R r) { r / r; })
+      return V(R(a) / R(b));
+    else
+      return a / b;
+  }
   /// a > b ? a : b where an unordered comparison answers b; where the instruction set's maximum
   /// propagates NaN from both sides (NEON) it may answer a NaN of a.
   static V max(V a, V b) noexcept { return xsimd::max(a, b); }

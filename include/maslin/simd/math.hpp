@@ -146,7 +146,7 @@ template <class V>
   // For negative x the quotient e / (1 + e), which does not cancel.
   const V numerator = L::select(x < zero, e, one);
   const V sum = one + e;
-  const V quotient = numerator / sum;
+  const V quotient = L::div(numerator, sum);
   if constexpr (!fused_family) {
     return quotient;
   } else {
@@ -168,7 +168,7 @@ template <class V>
   const V twice = L::abs(x) * L::broadcast(S(-2));
   const auto [scale, rest] = exp_split(L::max(floor, twice));
   const V m = L::fma(scale, rest, scale - L::broadcast(S(1)));
-  const V t = m / (m + L::broadcast(S(2)));  // <= 0, the sign of -|x|
+  const V t = L::div(m, m + L::broadcast(S(2)));  // <= 0, the sign of -|x|
   return L::select(x > L::broadcast(S(0)), L::broadcast(S(0)) - t, t);
 }
 
