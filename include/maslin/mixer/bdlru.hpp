@@ -11,6 +11,7 @@
 #include <maslin/scan/call.hpp>
 #include <maslin/scan/run.hpp>
 #include <maslin/simd/columns.hpp>
+#include <maslin/simd/stream.hpp>
 
 #include <bit>
 #include <concepts>
@@ -125,9 +126,14 @@ struct bdlru {
 
     gate_source gate;
     V input[static_cast<std::size_t>(M)];
+    const S* fetch;  // where these blocks' gates begin, if the call streams from memory; else null
 
     [[nodiscard]] recurrence::gate_row<V, M> row(int i) const noexcept {
       V z[static_cast<std::size_t>(M) + 1];
+      constexpr index_t row_size = lane<V>::width * (M + 1);
+      if constexpr (lane<V>::width > 1)
+        if (fetch != nullptr)
+          simd::prefetch_ahead<row_size* static_cast<index_t>(sizeof(S))>(fetch + i * row_size);
       each<M + 1>([&](int k) {
         if constexpr (transposed)
           z[k] = gate[i * (M + 1) + k];
@@ -151,6 +157,7 @@ struct bdlru {
     index_t gate_step;  // natural: from block to block; grouped: from group to group
     int group_shift;    // grouped: log2 of L
     index_t input_batch, input_time, input_step, out_batch, out_time, out_step;
+    bool fetch;  // the call streams from memory
 
     [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
       kernel k = *this;
@@ -162,12 +169,19 @@ struct bdlru {
     template <class V, class N_>
     [[nodiscard]] lazy_token<V, N_> token(index_t t, index_t c, N_ n) const noexcept {
       lazy_token<V, N_> u;
+      const S* row = gate + t * gate_time;
       if constexpr (Order == gates::natural) {
-        simd::load_columns<V, M*(M + 1)>(gate + t * gate_time + c * gate_step, gate_step, n,
-                                         u.gate);
+        u.fetch = fetch ? row + c * gate_step : nullptr;
+        simd::load_columns<V, M*(M + 1)>(row + c * gate_step, gate_step, n, u.gate);
       } else {
-        u.gate = {{gate + t * gate_time, gate_step, group_shift}, c, n};
+        constexpr index_t L = default_group;
+        u.fetch = fetch ? row + c / L * gate_step + c % L * M * (M + 1) : nullptr;
+        u.gate = {{row, gate_step, group_shift}, c, n};
       }
+      if constexpr (lane<V>::width > 1)
+        if (fetch)
+          simd::prefetch_ahead<lane<V>::width * M* static_cast<index_t>(sizeof(S))>(
+              input + t * input_time + c * input_step);
       simd::load_columns<V, M>(input + t * input_time + c * input_step, input_step, n, u.input);
       return u;
     }
@@ -202,8 +216,10 @@ struct bdlru {
                                            {B, T, layout::groups(G, L), M, M + 1, L}, 2);
       if (!gate.empty()) layout::expect_dense_groups(who, gate, 3);
     }
+    scan::check_order(who, "state", h, M);
     const bool in_place = scan::check_values<S, 4>(who, "[B, T, G, M]", input, y, {B, T, G, M},
                                                    "gate", gates_in, offsets, "[B, G]", h);
+    const index_t moved_bytes = B * T * G * M * (M + 3) * static_cast<index_t>(sizeof(S));
     const kernel first{.gate = gate.data_handle(),
                        .input = input.data_handle(),
                        .out = y.data_handle(),
@@ -216,14 +232,15 @@ struct bdlru {
                        .input_step = input.stride(2),
                        .out_batch = y.stride(0),
                        .out_time = y.stride(1),
-                       .out_step = y.stride(2)};
+                       .out_step = y.stride(2),
+                       .fetch = moved_bytes >= exec::streaming_bytes};
     return {.first = first,
             .batch = B,
             .length = T,
             .offsets = offsets,
             .channel_count = G,
             .lane_multiple = natural ? scan::state_lanes : layout::lane_multiple(L),
-            .moved_bytes = B * T * G * M * (M + 3) * static_cast<index_t>(sizeof(S)),
+            .moved_bytes = moved_bytes,
             .may_stream = !in_place && (y.stride(2) == M || G == 1)};
   }
 };

@@ -9,6 +9,7 @@
 #include <maslin/scan/call.hpp>
 #include <maslin/scan/run.hpp>
 #include <maslin/simd/math.hpp>
+#include <maslin/simd/stream.hpp>
 
 #include <concepts>
 #include <span>
@@ -121,6 +122,7 @@ struct diagonal {
     const S* input;
     S* out;
     index_t gate_batch, gate_time, input_batch, input_time, out_batch, out_time;
+    bool fetch;  // the call streams from memory
 
     [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
       kernel k = *this;
@@ -131,6 +133,11 @@ struct diagonal {
     }
     template <class V, class N>
     [[nodiscard]] typename algebra<V>::token token(index_t t, index_t c, N n) const noexcept {
+      constexpr index_t bytes = lane<V>::width * static_cast<index_t>(sizeof(S));
+      if (fetch) {
+        if (gate_time != 0) simd::prefetch_ahead<bytes>(gate + t * gate_time + c);
+        simd::prefetch_ahead<bytes>(input + t * input_time + c);
+      }
       V a = lane<V>::load(gate + t * gate_time + c, n);
       if constexpr (Form == maslin::decay::log) a = simd::exp(a);
       return {a, lane<V>::load(input + t * input_time + c, n)};
@@ -157,9 +164,12 @@ struct diagonal {
     } else {
       gates = check::layout<const S, 3>(who, "gate", "[B, T, D]", gate, {B, T, channels}, 2);
     }
+    scan::check_order(who, "state", h, 1);
     const bool in_place =
         scan::check_values<S, 3>(who, "[B, T, D]", input, y, {B, T, channels},
                                  fixed ? "decay" : "gate", gates, offsets, "[B, D]", h);
+    const index_t moved_bytes =
+        (fixed ? 2 : 3) * B * T * channels * static_cast<index_t>(sizeof(S));
     const kernel first{fixed ? decay.data_handle() : gate.data_handle(),
                        input.data_handle(),
                        y.data_handle(),
@@ -168,13 +178,14 @@ struct diagonal {
                        input.stride(0),
                        input.stride(1),
                        y.stride(0),
-                       y.stride(1)};
+                       y.stride(1),
+                       moved_bytes >= exec::streaming_bytes};
     return {.first = first,
             .batch = B,
             .length = T,
             .offsets = offsets,
             .channel_count = channels,
-            .moved_bytes = (fixed ? 2 : 3) * B * T * channels * static_cast<index_t>(sizeof(S)),
+            .moved_bytes = moved_bytes,
             .may_stream = !in_place};
   }
 };

@@ -11,6 +11,7 @@
 #include <maslin/scan/call.hpp>
 #include <maslin/scan/run.hpp>
 #include <maslin/simd/columns.hpp>
+#include <maslin/simd/stream.hpp>
 
 #include <bit>
 #include <concepts>
@@ -126,6 +127,7 @@ struct hlru {
     const index_t B = y.extent(0), T = y.extent(1), D = channels;
     const auto in = check::layout<const S, 3>(who, "y", "[B, T, D]", y, {B, T, D}, 2);
     const auto to = check::layout<S, 4>(who, "out", "[B, T, D, M]", out, {B, T, D, M}, 2);
+    scan::check_order(who, "initial", initial, M);
     if (initial.batch() != B || initial.channels() != D)
       who.refuse("initial must be [B, D] = " + check::list(std::array{B, D}) + ", got " +
                  check::list(std::array{initial.batch(), initial.channels()}));
@@ -158,6 +160,8 @@ struct hlru {
 
     [[nodiscard]] recurrence::gate_row<V, M> row(int) const noexcept {
       V z[static_cast<std::size_t>(M) + 1];
+      if constexpr (lane<V>::width > 1)
+        if (in.fetch) fetch();
       if constexpr (Order == gates::natural) {
         simd::load_columns<V, M + 1>(in.gate + t * in.gate_time + c * in.gate_step, in.gate_step, n,
                                      z);
@@ -168,6 +172,14 @@ struct hlru {
       }
       const V v = lane<V>::load(in.input + t * in.input_time + c, n);
       return recurrence::normalised_row<N, V, M>(z, v);
+    }
+    /// Asks for what tokens to come will read: a lane's gates and input, times the lanes.
+    void fetch() const noexcept {
+      constexpr index_t bytes = lane<V>::width * static_cast<index_t>(sizeof(S));
+      constexpr index_t L = Order == gates::natural ? 1 : default_group;
+      simd::prefetch_ahead<bytes*(M + 1)>(in.gate + t * in.gate_time + c / L * in.gate_step +
+                                          c % L * (M + 1));
+      simd::prefetch_ahead<bytes>(in.input + t * in.input_time + c);
     }
   };
 
@@ -184,6 +196,7 @@ struct hlru {
     index_t gate_step;  // natural: from channel to channel; grouped: from group to group
     int group_shift;    // grouped: log2 of L
     index_t input_batch, input_time, out_batch, out_time;
+    bool fetch;  // the call streams from memory
 
     [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
       kernel k = *this;
@@ -220,8 +233,10 @@ struct hlru {
                                            {B, T, layout::groups(D, L), M + 1, L}, 2);
       if (!gate.empty()) layout::expect_dense_groups(who, gate, 3);
     }
+    scan::check_order(who, "state", h, M);
     const bool in_place = scan::check_values<S, 3>(who, "[B, T, D]", input, y, {B, T, D}, "gate",
                                                    gates_in, offsets, "[B, D]", h);
+    const index_t moved_bytes = B * T * D * (M + 3) * static_cast<index_t>(sizeof(S));
     const kernel first{.gate = gate.data_handle(),
                        .input = input.data_handle(),
                        .out = y.data_handle(),
@@ -232,14 +247,15 @@ struct hlru {
                        .input_batch = input.stride(0),
                        .input_time = input.stride(1),
                        .out_batch = y.stride(0),
-                       .out_time = y.stride(1)};
+                       .out_time = y.stride(1),
+                       .fetch = moved_bytes >= exec::streaming_bytes};
     return {.first = first,
             .batch = B,
             .length = T,
             .offsets = offsets,
             .channel_count = D,
             .lane_multiple = Order == gates::natural ? scan::state_lanes : layout::lane_multiple(L),
-            .moved_bytes = B * T * D * (M + 3) * static_cast<index_t>(sizeof(S)),
+            .moved_bytes = moved_bytes,
             .may_stream = !in_place};
   }
 };

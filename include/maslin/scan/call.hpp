@@ -31,6 +31,14 @@ inline void expect_unpacked(const check::caller& who, std::span<const index_t> o
   return {offsets[at], offsets[at + 1]};
 }
 
+/// Refuses a state that holds another number of values a channel: kernels would leave its memory.
+template <class State>
+void check_order(const check::caller& who, const char* name, const State& h, index_t order) {
+  if (h.order() != order)
+    who.refuse(std::string(name) + " must be of order M = " + std::to_string(order) + ", got " +
+               std::to_string(h.order()));
+}
+
 /// Checks input, y, offsets and state of a call against each other; the gates have been checked.
 /// Returns true for a call in place (y is exactly input).
 /// throws    shape_error

@@ -4,10 +4,10 @@
 /// \file
 /// What a recurrence carries from one token to the next, for a batch of sequences.
 
+#include <maslin/core/aligned.hpp>
 #include <maslin/core/check.hpp>
 #include <maslin/core/record.hpp>
 #include <maslin/core/view.hpp>
-#include <maslin/simd/xsimd.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -40,7 +40,7 @@ class scratch {
   }
 
  private:
-  std::vector<T, xsimd::aligned_allocator<T, 64>> numbers_;
+  aligned_vector<T> numbers_;
 };
 
 /// M numbers for each channel (or component) of each sequence of a batch. A value: a copy is a
@@ -196,7 +196,7 @@ class lane_state {
 
   const char* mixer_;
   index_t batch_ = 0, channels_ = 0, order_ = 1;
-  std::vector<S, xsimd::aligned_allocator<S, 64>> numbers_;
+  aligned_vector<S> numbers_;
   scratch<double> workspace_;
 };
 

@@ -91,12 +91,11 @@ struct lane<xsimd::batch<T, A>> {
 
   static V to_exponent(V x) noexcept {
     using bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-    using B = xsimd::batch<bits, A>;
     constexpr int shift = sizeof(T) == 4 ? 23 : 52;
 #if XSIMD_VERSION_MAJOR >= 9
     return xsimd::bitwise_cast<T>(xsimd::bitwise_cast<bits>(x) << shift);
 #else
-    return xsimd::bitwise_cast<V>(xsimd::bitwise_cast<B>(x) << shift);
+    return xsimd::bitwise_cast<V>(xsimd::bitwise_cast<xsimd::batch<bits, A>>(x) << shift);
 #endif
   }
 };

@@ -5,6 +5,7 @@
 /// Copying out of cache past it: non-temporal stores of whole cache lines where the target has
 /// them.
 
+#include <maslin/core/each.hpp>
 #include <maslin/core/types.hpp>
 
 #include <cstdint>
@@ -17,6 +18,21 @@
 namespace maslin::inline MASLIN_ABI::simd {
 
 inline constexpr index_t cache_line = 64;  // bytes
+
+/// Bytes that a kernel fetches ahead of its reads when a call streams from memory. Measured: from 4
+/// KiB on, arithmetic between loads no longer keeps hardware prefetchers from running ahead.
+inline constexpr index_t fetch_ahead = 4096;
+
+/// Starts fetching the lines of [p, p + Bytes) shifted `fetch_ahead` bytes forward. A hint: it reads
+/// nothing, and addresses past the end are harmless.
+template <index_t Bytes>
+inline void prefetch_ahead(const void* p) noexcept {
+  const auto address = reinterpret_cast<std::uintptr_t>(p) + fetch_ahead;
+  each<(Bytes + cache_line - 1) / cache_line>([&](index_t line) {
+    __builtin_prefetch(reinterpret_cast<const void*>(
+        address + static_cast<std::uintptr_t>(line) * static_cast<std::uintptr_t>(cache_line)));
+  });
+}
 
 /// Copies `count` numbers to memory that will not be read soon. Lines that the range covers whole
 /// are written without being fetched first; its ragged ends are written as usual.

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hlru_paths.hpp"
+
+template void golden::hlru_paths<double>(const problem&, extent, const report&);
