@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// What the project asks of its kernels, as ratios that hold on any machine. A row names its
+/// target; a program that asserts them should ask for half, since machines are shared and noisy.
+
+#include "results.hpp"
+
+#include <string>
+#include <vector>
+
+namespace bench {
+
+/// What a target's figure is a ratio of.
+enum class measure {
+  limit,    ///< limit / time
+  grouped,  ///< time of the grouped layout in the same workload / time
+  naive,    ///< time of the plain loop / time
+  eigen,    ///< time of Eigen / time
+};
+
+struct verdict {
+  std::string target;
+  measure what = measure::limit;
+  double wanted = 0, got = 0;
+};
+
+/// The verdicts on all targets that the results answer, in the order of the rows.
+[[nodiscard]] std::vector<verdict> judge(const results& r);
+
+[[nodiscard]] std::string name_of(measure what);
+
+}  // namespace bench
