@@ -122,10 +122,10 @@ struct write_side_companion {
     using L = lane<V>;
     const V first = w[0];
     each<M>([&](int j) {
-      V next = j + 1 < M ? w[j + 1] : L::broadcast(S(0));
-      // The sum is an fma by name, since `input` may be a product that a compiler would contract.
-      if (j == 0) next = L::fma(L::broadcast(S(1)), input, next);
-      w[j] = L::fma(row.gate[j], first, next);
+      const V next = j + 1 < M ? w[j + 1] : L::broadcast(S(0));
+      // `input` may be a product, which a compiler would contract with a sum: an fma takes it.
+      w[j] =
+          j == 0 ? carry_state(row.gate[0], first, input) + next : L::fma(row.gate[j], first, next);
     });
   }
 };

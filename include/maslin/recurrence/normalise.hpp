@@ -62,25 +62,53 @@ template <class V, std::size_t K>
   }
 }
 
+/// Calls special(z, p) on copies if `rare`: rows whose address were taken would live in memory, where
+/// each of their steps would wait for the store before.
+template <class V, std::size_t K, class Special>
+inline void rarely(bool rare, const V (&z)[K], V (&p)[K], const Special& special) noexcept {
+  if (rare) [[unlikely]] {
+    V from[K], to[K];
+    each<K>([&](std::size_t k) { from[k] = z[k], to[k] = p[k]; });
+    special(from, to);
+    each<K>([&](std::size_t k) { p[k] = to[k]; });
+  }
+}
+
+/// x[0] op x[1] op ... in pairs, pairs of pairs and so on: a fixed order of depth log2 K.
+template <std::size_t K, class V, std::size_t N, class Op>
+[[nodiscard]] inline V pairwise(const V (&x)[N], const Op& op) noexcept {
+  if constexpr (K == 1) {
+    return x[0];
+  } else {
+    V half[(K + 1) / 2];
+    each<K / 2>([&](std::size_t k) { half[k] = op(x[2 * k], x[2 * k + 1]); });
+    if constexpr (K % 2 == 1) half[K / 2] = x[K - 1];
+    return pairwise<(K + 1) / 2>(half, op);
+  }
+}
+template <class V, std::size_t K>
+[[nodiscard]] inline V largest_of(const V (&z)[K]) noexcept {
+  return pairwise<K>(z, [](V a, V b) { return lane<V>::max(a, b); });
+}
+template <class V, std::size_t K>
+[[nodiscard]] inline V sum_of(const V (&x)[K]) noexcept {
+  return pairwise<K>(x, [](V a, V b) { return a + b; });
+}
+
 /// p = w / n for weights of any sign, n = offset + sum |w|.
 template <class V, std::size_t K>
 inline void divide_by_l1(const V (&w)[K], V offset, V (&p)[K]) noexcept {
   using L = lane<V>;
   using S = typename L::scalar;
-  V norm = offset;
-  each<K>([&](std::size_t k) { norm = norm + L::abs(w[k]); });
+  V size[K];
+  each<K>([&](std::size_t k) { size[k] = L::abs(w[k]); });
+  const V norm = offset + sum_of(size);
   const V inverse = L::div(L::broadcast(S(1)), norm);
   each<K>([&](std::size_t k) { p[k] = w[k] * inverse; });
   const auto usual = L::both(norm >= L::broadcast(std::numeric_limits<S>::min()),
                              norm < L::broadcast(infinity<V>));
-  if (L::any(!usual)) special_l1(w, offset, norm, p);
-}
-
-template <class V, std::size_t K>
-[[nodiscard]] inline V largest_of(const V (&z)[K]) noexcept {
-  V m = z[0];
-  each<K - 1>([&](std::size_t k) { m = lane<V>::max(m, z[k + 1]); });
-  return m;
+  rarely(L::any(!usual), w, p,
+         [&](const auto& from, auto& to) { special_l1(from, offset, norm, to); });
 }
 
 template <class V, std::size_t K>
@@ -98,15 +126,12 @@ inline void softmax(const V (&z)[K], V (&p)[K]) noexcept {
     p[0] = L::select(first, inverse, small);
     p[1] = L::select(first, small, inverse);
   } else {
-    V n = L::broadcast(S(0));
-    each<K>([&](std::size_t k) {
-      p[k] = simd::exp_nonpositive(V(z[k] - m));
-      n = n + p[k];
-    });
-    const V inverse = L::div(one, n);
+    each<K>([&](std::size_t k) { p[k] = simd::exp_nonpositive(V(z[k] - m)); });
+    const V inverse = L::div(one, sum_of(p));
     each<K>([&](std::size_t k) { p[k] = p[k] * inverse; });
   }
-  if (L::any(L::abs(m) == L::broadcast(infinity<V>))) special_softmax(z, m, p);
+  rarely(L::any(L::abs(m) == L::broadcast(infinity<V>)), z, p,
+         [&](const auto& from, auto& to) { special_softmax(from, m, to); });
 }
 
 template <class V, std::size_t K>
@@ -119,17 +144,17 @@ inline void sigmoid_l1(const V (&z)[K], V (&p)[K]) noexcept {
   // in p and keeps its weights from underflow: t = e^(z - shift), e^z = t e^shift.
   const V shift = L::select(m < zero, m, zero);
   const V back = simd::exp_nonpositive(shift);
-  V n = zero;
   each<K>([&](std::size_t k) {
-    const V t = simd::exp_nonpositive(V(L::broadcast(S(0)) - L::abs(z[k]) - shift));
+    const V t = simd::exp_nonpositive(V(zero - L::abs(z[k]) - shift));
     p[k] = L::div(L::select(z[k] < zero, t, one), L::fma(t, back, one));
-    n = n + p[k];
   });
-  const V inverse = L::div(one, n);
+  const V inverse = L::div(one, sum_of(p));
   each<K>([&](std::size_t k) { p[k] = p[k] * inverse; });
   // An infinite logit saturates, so only dead lanes are special here: the others pass as ordinary.
   const auto dead = m == L::broadcast(-infinity<V>);
-  if (L::any(dead)) special_softmax(z, V(L::select(dead, m, zero)), p);
+  rarely(L::any(dead), z, p, [&](const auto& from, auto& to) {
+    special_softmax(from, V(L::select(dead, m, zero)), to);
+  });
 }
 
 }  // namespace detail

@@ -34,6 +34,46 @@ inline __m512 fused(__m512 a, __m512 b, __m512 c) noexcept { return _mm512_fmadd
 inline __m512d fused(__m512d a, __m512d b, __m512d c) noexcept { return _mm512_fmadd_pd(a, b, c); }
 #endif
 
+// Part of a register: xsimd 8.1 has no masked loads and stores, and a detour through memory waits for
+// its own stores.
+void load_first();   // the names are there
+void store_first();  // on every target
+#if defined(__AVX512F__)
+inline __mmask16 first(int n) noexcept { return static_cast<__mmask16>((1u << n) - 1u); }
+inline __m512 load_first(const float* p, int n, __m512) noexcept {
+  return _mm512_maskz_loadu_ps(first(n), p);
+}
+inline __m512d load_first(const double* p, int n, __m512d) noexcept {
+  return _mm512_maskz_loadu_pd(static_cast<__mmask8>(first(n)), p);
+}
+inline void store_first(float* p, int n, __m512 x) noexcept {
+  _mm512_mask_storeu_ps(p, first(n), x);
+}
+inline void store_first(double* p, int n, __m512d x) noexcept {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first(n)), x);
+}
+#endif
+#if defined(__AVX2__)
+inline __m256i first_of_8(int n) noexcept {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline __m256i first_of_4(int n) noexcept {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+inline __m256 load_first(const float* p, int n, __m256) noexcept {
+  return _mm256_maskload_ps(p, first_of_8(n));
+}
+inline __m256d load_first(const double* p, int n, __m256d) noexcept {
+  return _mm256_maskload_pd(p, first_of_4(n));
+}
+inline void store_first(float* p, int n, __m256 x) noexcept {
+  _mm256_maskstore_ps(p, first_of_8(n), x);
+}
+inline void store_first(double* p, int n, __m256d x) noexcept {
+  _mm256_maskstore_pd(p, first_of_4(n), x);
+}
+#endif
+
 }  // namespace detail
 
 template <class T, class A>
@@ -48,17 +88,27 @@ struct lane<xsimd::batch<T, A>> {
   static V load(const scalar* p, all_lanes<V>) noexcept { return load(p); }
   /// The first n lanes from memory, zero in the others; nothing past p[n - 1] is read.
   static V load(const scalar* p, int n) noexcept {
-    alignas(V) scalar padded[V::size] = {};
-    std::memcpy(padded, p, static_cast<std::size_t>(n) * sizeof(scalar));
-    return V::load_aligned(padded);
+    using R = typename V::register_type;
+    if constexpr (requires(R r) { detail::load_first(p, n, r); }) {
+      return detail::load_first(p, n, R{});
+    } else {
+      alignas(V) scalar padded[V::size] = {};
+      for (int i = 0; i < n; ++i) padded[i] = p[i];
+      return V::load_aligned(padded);
+    }
   }
   static void store(scalar* p, V x) noexcept { x.store_unaligned(p); }
   static void store(scalar* p, V x, all_lanes<V>) noexcept { store(p, x); }
   /// The first n lanes to memory; nothing past p[n - 1] is written.
   static void store(scalar* p, V x, int n) noexcept {
-    alignas(V) scalar padded[V::size];
-    x.store_aligned(padded);
-    std::memcpy(p, padded, static_cast<std::size_t>(n) * sizeof(scalar));
+    using R = typename V::register_type;
+    if constexpr (requires(R r) { detail::store_first(p, n, r); }) {
+      detail::store_first(p, n, R(x));
+    } else {
+      alignas(V) scalar padded[V::size];
+      x.store_aligned(padded);
+      for (int i = 0; i < n; ++i) p[i] = padded[i];
+    }
   }
 
   static V fma(V a, V b, V c) noexcept {

@@ -57,26 +57,37 @@ struct exp_parts {
   V rest;   ///< exp(r) - 1, |r| <= ln(2) / 2
 };
 
+/// (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2; `square` is r^2.
+///
+/// Coefficients are joined in pairs and the pairs by Horner's rule in r^2: no more operations than
+/// Horner's rule in r, and two thirds of its latency.
+template <class V>
+[[nodiscard]] inline V exp_polynomial(V r, V square) noexcept {
+  using L = lane<V>;
+  using C = exp_constants<typename L::scalar>;
+  constexpr int count = static_cast<int>(std::size(C::c));
+  constexpr int pairs = (count + 1) / 2;
+  const auto pair = [&](int k) {
+    const V even = L::broadcast(C::c[2 * k]);
+    return 2 * k + 1 < count ? L::fma(L::broadcast(C::c[2 * k + 1]), r, even) : even;
+  };
+  V p = pair(pairs - 1);
+  each<pairs - 1>([&](int k) { p = L::fma(p, square, pair(pairs - 2 - k)); });
+  return p;
+}
+
 /// exp(r) - 1 for |r| <= ln(2) / 2, with full relative precision near 0.
 template <class V>
 [[nodiscard]] inline V expm1_reduced(V r) noexcept {
-  using L = lane<V>;
-  using C = exp_constants<typename L::scalar>;
-  constexpr int last = static_cast<int>(std::size(C::c)) - 1;
-  V p = L::broadcast(C::c[last]);
-  each<last>([&](int k) { p = L::fma(p, r, L::broadcast(C::c[last - 1 - k])); });
-  return L::fma(r * r, p, r);
+  const V square = r * r;
+  return lane<V>::fma(square, exp_polynomial(r, square), r);
 }
 
 /// The same for r + tail, |tail| far below |r|.
 template <class V>
 [[nodiscard]] inline V expm1_reduced(V r, V tail) noexcept {
-  using L = lane<V>;
-  using C = exp_constants<typename L::scalar>;
-  constexpr int last = static_cast<int>(std::size(C::c)) - 1;
-  V p = L::broadcast(C::c[last]);
-  each<last>([&](int k) { p = L::fma(p, r, L::broadcast(C::c[last - 1 - k])); });
-  return L::fma(r * r, p, tail) + r;
+  const V square = r * r;
+  return lane<V>::fma(square, exp_polynomial(r, square), tail) + r;
 }
 
 /// The parts of exp(x) for lowest <= x <= 0 (callers clamp). `Precise` adds what the reduction of x
