@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chunks against the naive loop, exactly: over integers modulo 2^32, whose maps do not commute, and
+// over floats of small whole numbers, whose maps are the doubles of every user.
+#include "array_kernel.hpp"
+#include "executors.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+#include <maslin/scan/chunked.hpp>
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace maslin::test;
+using maslin::index_t;
+namespace scan = maslin::scan;
+namespace simd = maslin::simd;
+
+template <class Algebra>
+problem<std::uint32_t, Algebra> ring(index_t T, index_t D) {
+  maslin::test::random numbers(std::uint64_t(T * 64 + D));
+  const auto draw = [&] { return std::uint32_t(numbers.bits()); };
+  return problem<std::uint32_t, Algebra>(1, T, D, draw, draw);
+}
+
+/// Gates of -1, 0 and 1, one a row, and whole inputs: |h| grows by at most 8 a token, so that every
+/// number of every schedule is exact, also the products of 500 tokens.
+template <class Algebra, class S>
+problem<S, Algebra> whole_numbers(index_t T, index_t D) {
+  using p = problem<S, Algebra>;
+  maslin::test::random numbers(std::uint64_t(T * 64 + D));
+  constexpr int M = p::order, rows = p::outputs;
+  static_assert(p::entries == rows * (M + 1));
+  // Tokens are drawn entry by entry, each for all channels.
+  std::vector<std::vector<int>> token(static_cast<std::size_t>(D));
+  index_t entry = 0, channel = 0;
+  const auto draw = [&] {
+    auto& numbers_of_channel = token[std::size_t(channel)];
+    if (entry == 0) {
+      numbers_of_channel.assign(std::size_t(p::entries), 0);
+      for (int row = 0; row < rows; ++row) {
+        int* const gates = numbers_of_channel.data() + row * (M + 1);
+        gates[numbers.below(M)] = int(numbers.between(-1, 1));
+        gates[M] = int(numbers.between(-8, 8));
+      }
+    }
+    const int x = numbers_of_channel[std::size_t(entry)];
+    if (++channel == D) channel = 0, entry = (entry + 1) % p::entries;
+    return x;
+  };
+  return p(1, T, D, draw, [&] { return numbers.between(-100, 100); });
+}
+
+/// Runs a problem in chunks; true if every byte is right.
+template <class V, class S, class Algebra, class Executor>
+bool solves(problem<S, Algebra>& p, index_t split, index_t chunk, index_t slots, Executor& where) {
+  using kernel = typename problem<S, Algebra>::kernel;
+  p.clear();
+  auto h = p.initial();
+  // Whatever was left in the scratch is never read.
+  std::vector<double> memory(scan::chunk_scratch<kernel>::size(slots, p.D, h.sequence_size()),
+                             std::numeric_limits<double>::quiet_NaN());
+  for (const auto& [begin, end] : {std::pair{index_t{0}, split}, std::pair{split, p.T}})
+    if (end > begin)
+      scan::walk_chunked<V>(p.first().shifted(0, begin), h.row(0), h.sequence_size(), end - begin,
+                            p.D, chunk, slots, memory.data(), where);
+  return p.solved(h);
+}
+
+/// All sizes of chunks and of the scratch, in both orders of tasks; the first failure as text.
+template <class V, class S, class Algebra>
+std::string check(problem<S, Algebra>& p, const std::vector<index_t>& splits) {
+  counting_executor forward;
+  reverse_executor backward;
+  for (const index_t split : splits)
+    for (const index_t chunk : {1, 3, 64, 256, 1000})
+      for (const index_t slots : {1, 2, 7, 14}) {
+        if (chunk == 1 && split != 0 && p.T > 100) continue;  // as many chunks as tokens, once
+        if (!solves<V>(p, split, chunk, slots, forward) ||
+            !solves<V>(p, split, chunk, slots, backward))
+          return "T " + std::to_string(p.T) + ", D " + std::to_string(p.D) + ", split " +
+                 std::to_string(split) + ", chunk " + std::to_string(chunk) + ", slots " +
+                 std::to_string(slots);
+      }
+  return {};
+}
+
+const std::vector<index_t> lengths{1, 2, 63, 64, 65, 500};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("chunks are the naive loop exactly, over integers", "[scan][chunked][ring]",
+                   diagonal_algebra, complement_algebra, companion_algebra<1>, companion_algebra<5>,
+                   block_algebra<3>) {
+  using S = std::uint32_t;
+  for (const index_t T : lengths)
+    for (const index_t D : {1, 7, 17, 35}) {
+      if (T == 500 && D > 7) continue;
+      auto p = ring<TestType>(T, D);
+      CHECK(check<simd::native<S>>(p, {0, T / 3}) == "");
+    }
+}
+
+TEST_CASE("chunks are exact for every number of channels", "[scan][chunked][ring]") {
+  using S = std::uint32_t;
+  thread_executor threads;
+  for (index_t D = 1; D <= 35; ++D) {
+    auto p = ring<companion_algebra<3>>(65, D);
+    CAPTURE(D);
+    CHECK(solves<simd::native<S>>(p, 0, 16, 3, threads));
+  }
+}
+
+TEST_CASE("a sequence may be split between any two tokens of a chunk", "[scan][chunked][ring]") {
+  using S = std::uint32_t;
+  reverse_executor backward;
+  auto p = ring<companion_algebra<2>>(65, 9);
+  auto q = ring<block_algebra<2>>(65, 9);
+  for (index_t split = 0; split <= 65; ++split) {
+    CAPTURE(split);
+    CHECK(solves<S>(p, split, 16, 3, backward));
+    CHECK(solves<S>(q, split, 16, 3, backward));
+  }
+}
+
+TEMPLATE_TEST_CASE("chunks are the naive loop exactly, in the doubles of their maps",
+                   "[scan][chunked][whole]", diagonal_algebra, companion_algebra<2>,
+                   block_algebra<3>) {
+  for (const index_t T : lengths)
+    for (const index_t D : {1, 9, 35}) {
+      if (T == 500 && D > 9) continue;
+      auto in_float = whole_numbers<TestType, float>(T, D);
+      auto in_double = whole_numbers<TestType, double>(T, D);
+      CHECK(check<simd::native<float>>(in_float, {0}) == "");
+      CHECK(check<simd::native<double>>(in_double, {T / 2}) == "");
+    }
+}
+
+TEST_CASE("threads decide no byte of a chunked scan", "[scan][chunked][threads]") {
+  using S = std::uint32_t;
+  auto p = ring<companion_algebra<3>>(500, 20);
+  for (const int count : {1, 2, 7}) {
+    thread_executor threads{count};
+    for (const index_t slots : {1, 4, 14}) CHECK(solves<simd::native<S>>(p, 0, 16, slots, threads));
+  }
+}
+
+TEST_CASE("nobody waits for the summary of the last chunk", "[scan][chunked][work]") {
+  using S = std::uint32_t;
+  counting_executor where;
+  auto p = ring<companion_algebra<2>>(50, 3);
+  CHECK(solves<S>(p, 0, 20, 2, where));
+  // Chunks 0 and 1 are summarised and replayed, then chunk 2 is replayed.
+  CHECK(where.counts == std::vector<index_t>{2, 2, 0, 1});
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "array_kernel.hpp"
+#include "executors.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+#include <maslin/scan/executor.hpp>
+#include <maslin/scan/policy.hpp>
+#include <maslin/scan/run.hpp>
+
+#include <cstdint>
+#include <numeric>
+#include <set>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace {
+
+using namespace maslin::test;
+using maslin::index_t;
+using maslin::lane;
+namespace exec = maslin::exec;
+namespace scan = maslin::scan;
+namespace simd = maslin::simd;
+namespace check = maslin::check;
+
+template <class Algebra>
+problem<std::uint32_t, Algebra> ring(index_t B, index_t T, index_t D, index_t gap = 0) {
+  maslin::test::random numbers(std::uint64_t(B * 4096 + T * 64 + D));
+  const auto draw = [&] { return std::uint32_t(numbers.bits()); };
+  return problem<std::uint32_t, Algebra>(B, T, D, draw, draw, gap);
+}
+
+/// Runs all of it by one policy, in two calls.
+template <class Policy, class Problem>
+bool solves(const Policy& policy, Problem& p) {
+  p.clear();
+  auto h = p.initial();
+  scan::run(policy, p.source(0, p.T / 3), h);
+  scan::run(policy, p.source(p.T / 3, p.T), h);
+  return p.solved(h);
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("every policy with any threads is the naive loop exactly",
+                   "[scan][run][ring][threads]", companion_algebra<2>, block_algebra<3>) {
+  for (const index_t B : {1, 2, 7})
+    for (const index_t T : {0, 1, 2, 65})
+      for (const index_t D : {1, 7, 8, 9, 35}) {
+        CAPTURE(B, T, D);
+        auto p = ring<TestType>(B, T, D, 3);
+        CHECK(solves(exec::scalar{}, p));
+        for (const int threads : {0, 1, 2, 7}) {
+          CAPTURE(threads);
+          CHECK(solves(exec::sequential{threads}, p));
+          CHECK(solves(exec::sequential{threads, exec::stores::streaming}, p));
+          for (const index_t chunk : {0, 1, 16}) CHECK(solves(exec::chunked{chunk, threads}, p));
+        }
+      }
+}
+
+TEST_CASE("a user's executor gives the bytes of our own", "[scan][run][threads]") {
+  reverse_executor reverse;
+  thread_executor threads;
+  // Wide enough for several runs of channels.
+  for (const index_t D : {35, 4100}) {
+    auto p = ring<companion_algebra<2>>(3, 20, D);
+    CHECK(solves(exec::on(reverse, exec::scalar{}), p));
+    CHECK(solves(exec::on(reverse, exec::sequential{7}), p));
+    CHECK(solves(exec::on(reverse, exec::chunked{8, 7}), p));
+    CHECK(solves(exec::on(threads, exec::scalar{}), p));
+    CHECK(solves(exec::on(threads, exec::sequential{7}), p));
+    CHECK(solves(exec::on(threads, exec::sequential{7, exec::stores::streaming}), p));
+    CHECK(solves(exec::on(threads, exec::chunked{8, 7}), p));
+  }
+}
+
+TEMPLATE_TEST_CASE("decoding token by token is the scan", "[scan][run][ring]", companion_algebra<2>,
+                   block_algebra<3>) {
+  for (const index_t D : {1, 8, 35}) {
+    auto p = ring<TestType>(3, 20, D);
+    auto h = p.initial();
+    for (index_t t = 0; t < p.T; ++t) scan::run_step(p.source(t, t + 1), h);
+    CHECK(p.solved(h));
+  }
+}
+
+TEST_CASE("packed sequences are scans of their own", "[scan][run][ring]") {
+  // One long sequence, cut; sequence b of the state owns tokens offsets[b] .. offsets[b + 1] - 1.
+  const std::vector<index_t> offsets{0, 3, 3, 10, 11, 40};
+  constexpr index_t D = 9;
+  const auto sequences = index_t(offsets.size()) - 1;
+  using algebra = companion_algebra<2>;
+  using state = problem<std::uint32_t, algebra>::state;
+  auto p = ring<algebra>(1, 40, D);
+  maslin::test::random numbers(1);
+  std::vector<std::uint32_t> start(std::size_t(sequences * D * 2));
+  for (auto& x : start) x = std::uint32_t(numbers.bits());
+  state initial("array", sequences, D, 2);
+  initial.copy_from(maslin::row_major(std::as_const(start).data(), sequences, D, 2));
+
+  // Each alone, in scalars.
+  state want = initial;
+  for (index_t b = 0; b < sequences; ++b)
+    scan::walk<std::uint32_t>(p.first().shifted(0, offsets[std::size_t(b)]), want.row(b), 0,
+                              offsets[std::size_t(b) + 1] - offsets[std::size_t(b)], 0, D, false);
+  const auto want_out = p.out();
+
+  const auto same = [&](const auto& policy) {
+    p.clear();
+    state h = initial;
+    scan::run(policy, p.packed(offsets), h);
+    return h == want && p.out() == want_out;
+  };
+  thread_executor threads;
+  CHECK(same(exec::scalar{}));
+  CHECK(same(exec::sequential{}));
+  CHECK(same(exec::sequential{7}));
+  CHECK(same(exec::chunked{4, 2}));
+  CHECK(same(exec::on(threads, exec::chunked{4, 2})));
+  const std::vector<index_t> none{0};
+  state empty("array", 0, D, 2);
+  CHECK_NOTHROW(scan::run(exec::sequential{}, p.packed(none), empty));
+  CHECK_NOTHROW(scan::run(exec::chunked{}, p.packed(none), empty));
+}
+
+TEST_CASE("threads take sequences first, then runs of channels of at least 4 KiB",
+          "[scan][run][runs]") {
+  using algebra = companion_algebra<1>;
+  const auto tasks = [](index_t B, index_t D, int threads) {
+    auto p = ring<algebra>(B, 1, D);
+    counting_executor where;
+    auto h = p.initial();
+    scan::run(exec::on(where, exec::sequential{threads}), p.source(), h);
+    REQUIRE(where.counts.size() == 1);
+    CHECK(p.solved(h));
+    return where.counts[0];
+  };
+  constexpr index_t shortest = 4096 / sizeof(std::uint32_t);
+  CHECK(tasks(5, 100, 1) == 5);
+  CHECK(tasks(5, 8 * shortest, 3) == 5);
+  CHECK(tasks(1, 8 * shortest, 1) == 1);
+  CHECK(tasks(1, 2 * shortest - 1, 7) == 1);
+  CHECK(tasks(1, 2 * shortest, 7) == 2);
+  CHECK(tasks(1, 7 * shortest, 7) == 7);
+  CHECK(tasks(1, 20 * shortest, 7) == 7);
+  CHECK(tasks(3, 20 * shortest, 7) == 9);
+  CHECK(tasks(2, 2 * shortest, 7) == 4);
+}
+
+TEST_CASE("chunks in flight are two a thread, and the last group may be short",
+          "[scan][run][runs]") {
+  counting_executor where;
+  auto p = ring<companion_algebra<2>>(1, 70, 3);
+  auto h = p.initial();
+  scan::run(exec::on(where, exec::chunked{10, 2}), p.source(), h);
+  CHECK(p.solved(h));
+  // Seven chunks, four at a time: summaries and replays of 4, then of 3 without the last summary.
+  CHECK(where.counts == std::vector<index_t>{4, 4, 2, 3});
+}
+
+TEST_CASE("the widest register is chosen that groups of lanes allow", "[scan][run][lanes]") {
+  const auto width = [](index_t multiple) {
+    int chosen = 0;
+    scan::detail::with_lanes<float, simd::native_width<float>>(
+        multiple, [&]<class V>(std::type_identity<V>) { chosen = lane<V>::width; });
+    return chosen;
+  };
+  constexpr int native = simd::native_width<float>;
+  CHECK(width(16) == native);
+  CHECK(width(64) == native);
+  CHECK(width(8) == std::min(native, 16));
+  CHECK(width(4) == std::min(native, 4));
+  CHECK(width(1) == 1);
+  CHECK(width(7) == 1);
+}
+
+TEST_CASE("every lane multiple gives the same bytes", "[scan][run][lanes]") {
+  for (const index_t multiple : {1, 2, 4, 8, 16, 64}) {
+    auto p = ring<companion_algebra<3>>(2, 9, 35);
+    auto source = p.source();
+    source.lane_multiple = multiple;
+    auto h = p.initial();
+    scan::run(exec::sequential{}, source, h);
+    CHECK(p.solved(h));
+  }
+}
+
+TEST_CASE("large calls stream on their own, where they may", "[scan][run][streaming]") {
+  auto p = ring<companion_algebra<1>>(1, 3, 1000);
+  for (const bool may : {false, true})
+    for (const index_t bytes : {index_t{0}, exec::streaming_bytes}) {
+      p.clear();
+      auto source = p.source();
+      source.moved_bytes = bytes;
+      source.may_stream = may;
+      auto h = p.initial();
+      scan::run(exec::sequential{}, source, h);
+      CHECK(p.solved(h));
+    }
+}
+
+TEST_CASE("numbers of a policy that make no sense are refused", "[scan][run][errors]") {
+  constexpr check::caller who{"hlru", "scan"};
+  const auto answer = [&](const auto& policy) -> std::string {
+    try {
+      scan::check_policy(who, policy);
+    } catch (const maslin::shape_error& e) {
+      return e.what();
+    }
+    return {};
+  };
+  reverse_executor where;
+  CHECK(answer(exec::scalar{}) == "");
+  CHECK(answer(exec::sequential{}) == "");
+  CHECK(answer(exec::sequential{0}) == "");
+  CHECK(answer(exec::chunked{0, 0}) == "");
+  CHECK(answer(exec::on(where, exec::sequential{2})) == "");
+  CHECK(answer(exec::sequential{-1}) ==
+        "hlru::scan: threads of exec::sequential must be 0 or more, got -1");
+  CHECK(answer(exec::chunked{8, -2}) ==
+        "hlru::scan: threads of exec::chunked must be 0 or more, got -2");
+  CHECK(answer(exec::chunked{-8, 2}) ==
+        "hlru::scan: chunk of exec::chunked must be 0 or more, got -8");
+  CHECK(answer(exec::on(where, exec::sequential{-1})) ==
+        "hlru::scan: threads of exec::sequential must be 0 or more, got -1");
+}
