@@ -60,7 +60,9 @@ std::string limit_of(const measured& m) {
     const std::string what =
         l.memory >= l.compute
             ? "memory at " + gigabytes(o.what.least.bytes(), l.memory) + " GB/s" +
-                  (l.best == stores::streaming ? ", NT stores" : ", plain stores")
+                  (l.best == stores::plain       ? ", plain stores"
+                   : l.best == stores::streaming ? ", NT stores"
+                                                 : ", NT stores, prefetch")
             : std::string(o.what.least.chain > 0 ? "latency of fma" : "FMA pipes");
     return "limit " + time_of(l.seconds()) + ": " + what;
   }
