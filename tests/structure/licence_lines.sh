@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 git ls-files --cached --others --exclude-standard 2>/dev/null >/dev/null &&
   list='git ls-files --cached --others --exclude-standard' ||
   list='find . -type f ! -path ./build/*'
-bad=$($list | grep -vE '(^|/)LICENSE$|\.(md|json|npy|npz|png|svg|csv|expected)$' |
+bad=$($list | grep -vE '(^|/)LICENSE$|\.(md|json|npy|npz|png|svg|csv|expected|txt)$' |
   while read -r file; do
     [ ! -e "$file" ] || head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' ||
       echo "$file"
