@@ -14,24 +14,29 @@ namespace {
 
 std::atomic<long> allocations{0};
 
-void* counted(void* p) {
-  ++allocations;
+void* or_throw(void* p) {
   if (p == nullptr) throw std::bad_alloc();
   return p;
 }
-void* plain(std::size_t size) { return counted(std::malloc(size == 0 ? 1 : size)); }
-void* aligned(std::size_t size, std::align_val_t alignment) {
+void* plain(std::size_t size) noexcept {
+  ++allocations;
+  return std::malloc(size == 0 ? 1 : size);
+}
+void* aligned(std::size_t size, std::align_val_t alignment) noexcept {
+  ++allocations;
   const auto to = static_cast<std::size_t>(alignment);
   // std::aligned_alloc wants whole multiples of the alignment.
-  return counted(std::aligned_alloc(to, (size / to + 1) * to));
+  return std::aligned_alloc(to, (size / to + 1) * to);
 }
 
 }  // namespace
 
-void* operator new(std::size_t size) { return plain(size); }
-void* operator new[](std::size_t size) { return plain(size); }
-void* operator new(std::size_t size, std::align_val_t to) { return aligned(size, to); }
-void* operator new[](std::size_t size, std::align_val_t to) { return aligned(size, to); }
+void* operator new(std::size_t size) { return or_throw(plain(size)); }
+void* operator new[](std::size_t size) { return or_throw(plain(size)); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return plain(size); }
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return plain(size); }
+void* operator new(std::size_t size, std::align_val_t to) { return or_throw(aligned(size, to)); }
+void* operator new[](std::size_t size, std::align_val_t to) { return or_throw(aligned(size, to)); }
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete[](void* p) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t) noexcept { std::free(p); }

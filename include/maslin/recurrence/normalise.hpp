@@ -38,7 +38,8 @@ template <class V, std::size_t K>
 }
 
 /// The same for rows divided by their L1 norm: infinite entries share 1 by sign; rows whose norm
-/// overflows are scaled first; rows below the smallest normal number, and zero rows, are all zeros.
+/// overflows are scaled first; rows below the smallest normal number, and zero rows, are all zeros. A
+/// NaN makes the norm NaN, and with it every p that was given.
 template <class V, std::size_t K>
 [[gnu::noinline]] inline void special_l1(const V (&w)[K], V offset, V norm, V (&p)[K]) noexcept {
   using L = lane<V>;
@@ -47,15 +48,14 @@ template <class V, std::size_t K>
   const V tiny = L::broadcast(std::numeric_limits<S>::min());
   // A power of two, so that scaling changes no coefficient's bits; K <= 2^8 terms then fit.
   const V scale = L::broadcast(S(1) / S(256));
-  V count = zero, poison = zero, scaled = offset * scale;
+  V count = zero, scaled = offset * scale;
   for (std::size_t k = 0; k < K; ++k) {
     count = count + L::select(L::abs(w[k]) == inf, one, zero);
-    poison = poison + L::select(w[k] == w[k], zero, w[k]);
     scaled = L::fma(L::abs(w[k]), scale, scaled);
   }
   for (std::size_t k = 0; k < K; ++k) {
     const V sign = L::select(w[k] < zero, zero - one, one);
-    const V share = L::select(L::abs(w[k]) == inf, L::div(sign, count), zero) + poison;
+    const V share = L::select(L::abs(w[k]) == inf, L::div(sign, count), zero);
     const V over = L::div(w[k] * scale, scaled);
     p[k] = L::select(norm == inf, L::select(count > zero, share, over),
                      L::select(norm < tiny, zero, p[k]));
