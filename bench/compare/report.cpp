@@ -62,7 +62,7 @@ std::string limit_of(const measured& m) {
             ? "memory at " + gigabytes(o.what.least.bytes(), l.memory) + " GB/s" +
                   (l.best == stores::plain       ? ", plain stores"
                    : l.best == stores::streaming ? ", NT stores"
-                                                 : ", NT stores, prefetch")
+                                                 : ", NT, prefetch")
             : std::string(o.what.least.chain > 0 ? "latency of fma" : "FMA pipes");
     return "limit " + time_of(l.seconds()) + ": " + what;
   }
