@@ -41,5 +41,7 @@ install_moved() {
   fi
 }
 
+# CMake takes prefixes as absolute paths alone.
 mkdir -p "$work"
+work=$(cd "$work" && pwd)
 rm -rf "$work/build" "$work/maslin" "$work/prefix" "$work/moved"
