@@ -135,7 +135,6 @@ footprint layout(const caller& who, const char* name, const char* axes, const vi
   for (const footprint* f : {&a, &b})
     for (const index_t s : f->outer)
       if (s % period != 0) return true;
-  if (a.row > period || b.row > period) return true;
   const index_t distance =
       b.begin >= a.begin ? static_cast<index_t>(b.begin - a.begin) % period
                          : (period - static_cast<index_t>(a.begin - b.begin) % period) % period;

@@ -28,7 +28,8 @@ namespace maslin::inline MASLIN_ABI {
 /// shapes    gate [B, T, G, M, M+1], input gate last (grouped [B, T, ceil(G/L), M, M+1, L])
 ///           input, y [B, T, G, M]   state [B, G, M]
 /// layout    components unit stride, B, T and block strides free; gate: natural with any block
-///           stride and rows M + 1 apart, or lane-grouped (fastest), L a power of two
+///           stride and rows M + 1 apart, or lane-grouped with dense groups (fastest at
+///           L = 8), L a power of two
 /// aliasing  y may be input; y must not overlap gate
 /// numerics  one fma a term, the diagonal last: |err| <= (M + 1) u W (twice that outside the FMA
 ///           family, three times with exec::chunked), and c_g u W, c_g = M + 8, more where the

@@ -28,7 +28,7 @@ namespace maslin::inline MASLIN_ABI {
 /// shapes    gate [B, T, D, M+1], input gate last (grouped [B, T, ceil(D/L), M+1, L])
 ///           input, y [B, T, D]   state [B, D, M], newest first
 /// layout    channels unit stride, B and T strides free; gate: natural with any channel stride, or
-///           lane-grouped (fastest), L a power of two
+///           lane-grouped with dense groups (fastest at L = 8), L a power of two
 /// aliasing  y may be input; y must not overlap gate
 /// numerics  one fma a term, farthest lag first: |err| <= (M + 1) u W (twice that outside the FMA
 ///           family, three times with exec::chunked), and c_g u W, c_g = M + 8, more where the

@@ -9,7 +9,9 @@
 ///   grouped   [.., D / L, M + 1, L]  L channels or blocks side by side, the last group padded
 ///             [.., G / L, M, M + 1, L]
 ///
-/// Grouped gates are the fastest to read; L belongs to the data, not to the instruction set.
+/// Grouped gates are the fastest to read at L = 8 (`default_group`); other powers of two are read one
+/// channel at a time. A group is dense: its gates follow each other without gaps. L belongs to the
+/// data, not to the instruction set.
 
 #include <maslin/core/check.hpp>
 #include <maslin/core/view.hpp>

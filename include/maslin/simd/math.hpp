@@ -169,7 +169,8 @@ template <class V>
 }
 
 /// tanh x = -m / (m + 2) for x >= 0, with m = exp(-2 x) - 1; odd.
-/// numerics  at most 3 ulp, near 0 too; tanh(+-inf) = +-1; NaN stays NaN
+/// numerics  at most 3 ulp, near 0 too; tanh(+-inf) = +-1; tanh(0) is
+///           a zero of either sign; NaN stays NaN
 template <class V>
 [[nodiscard]] inline V tanh(V x) noexcept {
   using L = lane<V>;
