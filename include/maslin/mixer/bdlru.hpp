@@ -129,8 +129,7 @@ struct bdlru {
     V input[static_cast<std::size_t>(M)];
     const S* fetch;  // where these blocks' gates begin, if the call streams from memory; else null
 
-    [[nodiscard]] recurrence::gate_row<V, M> row(int i) const noexcept {
-      V z[static_cast<std::size_t>(M) + 1];
+    void logits(int i, V (&z)[static_cast<std::size_t>(M) + 1]) const noexcept {
       constexpr index_t row_size = lane<V>::width * (M + 1);
       if constexpr (lane<V>::width > 1)
         if (fetch != nullptr)
@@ -141,7 +140,24 @@ struct bdlru {
         else
           z[k] = gate.group.template load<V>(gate.block, gate.count, i * (M + 1) + k);
       });
+    }
+    [[nodiscard]] recurrence::gate_row<V, M> row(int i) const noexcept {
+      V z[static_cast<std::size_t>(M) + 1];
+      logits(i, z);
       return recurrence::normalised_row<N, V, M>(z, input[i]);
+    }
+  };
+
+  /// A token whose weights have been made.
+  template <class V>
+  struct weighed {
+    const S* from;
+    V input[static_cast<std::size_t>(M)];
+
+    [[nodiscard]] recurrence::gate_row<V, M> row(int i) const noexcept {
+      V w[static_cast<std::size_t>(M) + 1];
+      each<M + 1>([&](int k) { w[k] = lane<V>::load(from + (i * (M + 1) + k) * lane<V>::width); });
+      return recurrence::weighted_row<N, V, M>(w, input[i]);
     }
   };
 
@@ -150,6 +166,7 @@ struct bdlru {
     template <class V>
     using recurrence = maslin::recurrence::block<V, M>;
     static constexpr int order = M, outputs = M;
+    static constexpr int weights = maslin::recurrence::costly_weights<N> ? M * (M + 1) : 0;
 
     const S* gate;
     const S* input;
@@ -170,25 +187,56 @@ struct bdlru {
     template <class V, class N_>
     [[nodiscard]] lazy_token<V, N_> token(index_t t, index_t c, N_ n) const noexcept {
       lazy_token<V, N_> u;
+      gates_of<V>(t, c, n, u);
+      values<V>(t, c, n, u.input);
+      return u;
+    }
+    template <class V, class N_>
+    void weigh(index_t t, index_t c, N_ n, S* to) const noexcept {
+      lazy_token<V, N_> u;
+      gates_of<V>(t, c, n, u);
+      const auto weigh_row = [&](int i) {
+        V z[static_cast<std::size_t>(M) + 1], w[static_cast<std::size_t>(M) + 1];
+        u.logits(i, z);
+        maslin::recurrence::gate_weights<N>(z, w);
+        each<M + 1>([&](int k) { lane<V>::store(to + (i * (M + 1) + k) * lane<V>::width, w[k]); });
+      };
+      for (int i = 0; i < M; ++i) weigh_row(i);
+    }
+    template <class V, class N_>
+    [[nodiscard]] weighed<V> weighed_token(index_t t, index_t c, N_ n,
+                                           const S* from) const noexcept {
+      weighed<V> u;
+      u.from = from;
+      values<V>(t, c, n, u.input);
+      return u;
+    }
+    template <class V, class N_>
+    void gates_of(index_t t, index_t c, N_ n, lazy_token<V, N_>& u) const noexcept {
       const S* row = gate + t * gate_time;
       if constexpr (Order == gates::natural) {
         u.fetch = fetch ? row + c * gate_step : nullptr;
         simd::load_columns<V, M*(M + 1)>(row + c * gate_step, gate_step, n, u.gate);
       } else {
-        constexpr index_t L = default_group;
-        u.fetch = fetch ? row + c / L * gate_step + c % L * M * (M + 1) : nullptr;
         u.gate = {{row, gate_step, group_shift}, c, n};
+        u.fetch = fetch ? u.gate.group.template place<V>(c) : nullptr;
       }
+    }
+    template <class V, class N_>
+    void values(index_t t, index_t c, N_ n, V (&v)[static_cast<std::size_t>(M)]) const noexcept {
+      const S* row = input + t * input_time + c * input_step;
       if constexpr (lane<V>::width > 1)
-        if (fetch)
-          simd::prefetch_ahead<lane<V>::width * M* static_cast<index_t>(sizeof(S))>(
-              input + t * input_time + c * input_step);
-      simd::load_columns<V, M>(input + t * input_time + c * input_step, input_step, n, u.input);
-      return u;
+        if (fetch) simd::prefetch_ahead<lane<V>::width * M* static_cast<index_t>(sizeof(S))>(row);
+      simd::load_columns<V, M>(row, input_step, n, v);
     }
     template <class V, class N_>
     void emit(S* to, index_t stride, N_ n, const typename recurrence<V>::state& h) const noexcept {
       simd::store_columns<V, M>(to, stride, n, h.h);
+    }
+    template <class V>
+      requires(lane<V>::width > 1 && simd::streams_columns<V, M>)
+    void stream(S* to, const typename recurrence<V>::state& h) const noexcept {
+      simd::store_columns<V, M, true>(to, index_t{M}, all_lanes<V>{}, h.h);
     }
     [[nodiscard]] S* y(index_t t, index_t c) const noexcept {
       return out + t * out_time + c * out_step;

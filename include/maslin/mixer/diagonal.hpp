@@ -146,6 +146,10 @@ struct diagonal {
     void emit(S* to, index_t, N n, const typename algebra<V>::state& h) const noexcept {
       lane<V>::store(to, h.h[0], n);
     }
+    template <class V>
+    void stream(S* to, const typename algebra<V>::state& h) const noexcept {
+      simd::stream_register(to, h.h[0]);
+    }
     [[nodiscard]] S* y(index_t t, index_t c) const noexcept { return out + t * out_time + c; }
     [[nodiscard]] static constexpr index_t y_stride() noexcept { return 1; }
   };

@@ -160,26 +160,23 @@ struct hlru {
 
     [[nodiscard]] recurrence::gate_row<V, M> row(int) const noexcept {
       V z[static_cast<std::size_t>(M) + 1];
-      if constexpr (lane<V>::width > 1)
-        if (in.fetch) fetch();
-      if constexpr (Order == gates::natural) {
-        simd::load_columns<V, M + 1>(in.gate + t * in.gate_time + c * in.gate_step, in.gate_step, n,
-                                     z);
-      } else {
-        const layout::grouped_gates<S> grouped{in.gate + t * in.gate_time, in.gate_step,
-                                               in.group_shift};
-        each<M + 1>([&](int k) { z[k] = grouped.template load<V>(c, n, k); });
-      }
-      const V v = lane<V>::load(in.input + t * in.input_time + c, n);
-      return recurrence::normalised_row<N, V, M>(z, v);
+      in.template logits<V>(t, c, n, z);
+      return recurrence::normalised_row<N, V, M>(z, in.template values<V>(t, c, n));
     }
-    /// Asks for what tokens to come will read: a lane's gates and input, times the lanes.
-    void fetch() const noexcept {
-      constexpr index_t bytes = lane<V>::width * static_cast<index_t>(sizeof(S));
-      constexpr index_t L = Order == gates::natural ? 1 : default_group;
-      simd::prefetch_ahead<bytes*(M + 1)>(in.gate + t * in.gate_time + c / L * in.gate_step +
-                                          c % L * (M + 1));
-      simd::prefetch_ahead<bytes>(in.input + t * in.input_time + c);
+  };
+
+  /// A token whose weights have been made.
+  template <class V, class N_>
+  struct weighed {
+    const kernel& in;
+    index_t t, c;
+    N_ n;
+    const S* from;
+
+    [[nodiscard]] recurrence::gate_row<V, M> row(int) const noexcept {
+      V w[static_cast<std::size_t>(M) + 1];
+      each<M + 1>([&](int k) { w[k] = lane<V>::load(from + k * lane<V>::width); });
+      return recurrence::weighted_row<N, V, M>(w, in.template values<V>(t, c, n));
     }
   };
 
@@ -188,6 +185,7 @@ struct hlru {
     template <class V>
     using recurrence = algebra<V>;
     static constexpr int order = M, outputs = 1;
+    static constexpr int weights = maslin::recurrence::costly_weights<N> ? M + 1 : 0;
 
     const S* gate;
     const S* input;
@@ -210,8 +208,53 @@ struct hlru {
       return {*this, t, c, n};
     }
     template <class V, class N_>
+    void weigh(index_t t, index_t c, N_ n, S* to) const noexcept {
+      V z[static_cast<std::size_t>(M) + 1], w[static_cast<std::size_t>(M) + 1];
+      logits<V>(t, c, n, z);
+      maslin::recurrence::gate_weights<N>(z, w);
+      each<M + 1>([&](int k) { lane<V>::store(to + k * lane<V>::width, w[k]); });
+    }
+    template <class V, class N_>
+    [[nodiscard]] weighed<V, N_> weighed_token(index_t t, index_t c, N_ n,
+                                               const S* from) const noexcept {
+      return {*this, t, c, n, from};
+    }
+    /// The gates of the n channels from c on, M + 1 registers.
+    template <class V, class N_>
+    void logits(index_t t, index_t c, N_ n,
+                V (&z)[static_cast<std::size_t>(M) + 1]) const noexcept {
+      if constexpr (lane<V>::width > 1)
+        if (fetch) fetch_ahead<V>(t, c);
+      if constexpr (Order == gates::natural) {
+        simd::load_columns<V, M + 1>(gate + t * gate_time + c * gate_step, gate_step, n, z);
+      } else {
+        const layout::grouped_gates<S> grouped{gate + t * gate_time, gate_step, group_shift};
+        each<M + 1>([&](int k) { z[k] = grouped.template load<V>(c, n, k); });
+      }
+    }
+    template <class V, class N_>
+    [[nodiscard]] V values(index_t t, index_t c, N_ n) const noexcept {
+      return lane<V>::load(input + t * input_time + c, n);
+    }
+    /// Asks for what tokens to come will read: a lane's gates and input, times the lanes.
+    template <class V>
+    void fetch_ahead(index_t t, index_t c) const noexcept {
+      constexpr index_t bytes = lane<V>::width * static_cast<index_t>(sizeof(S));
+      const S* row = gate + t * gate_time;
+      if constexpr (Order == gates::natural)
+        simd::prefetch_ahead<bytes*(M + 1)>(row + c * gate_step);
+      else
+        simd::prefetch_ahead<bytes*(M + 1)>(
+            layout::grouped_gates<S>{row, gate_step, group_shift}.template place<V>(c));
+      simd::prefetch_ahead<bytes>(input + t * input_time + c);
+    }
+    template <class V, class N_>
     void emit(S* to, index_t, N_ n, const typename algebra<V>::state& h) const noexcept {
       lane<V>::store(to, h.h[0], n);
+    }
+    template <class V>
+    void stream(S* to, const typename algebra<V>::state& h) const noexcept {
+      simd::stream_register(to, h.h[0]);
     }
     [[nodiscard]] S* y(index_t t, index_t c) const noexcept { return out + t * out_time + c; }
     [[nodiscard]] static constexpr index_t y_stride() noexcept { return 1; }

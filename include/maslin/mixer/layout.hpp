@@ -48,6 +48,14 @@ struct grouped_gates {
   index_t step;    // from group to group
   int shift;       // log2 of L
 
+  /// Where gate 0 of channel c lies, c a multiple of the lanes of V; groups are of `default_group`.
+  template <class V>
+  [[nodiscard]] const S* place(index_t c) const noexcept {
+    constexpr auto L = static_cast<std::size_t>(default_group);
+    const auto u = static_cast<std::size_t>(c);  // unsigned: division is then a shift
+    const S* group = first + static_cast<index_t>(u / L) * step;
+    return lane<V>::width % default_group == 0 ? group : group + u % L;
+  }
   /// Gate k of channels c .. c + width - 1. A register wider than a group is read from two.
   template <class V, class N>
   [[nodiscard]] V load(index_t c, N n, index_t k) const noexcept {
@@ -56,7 +64,7 @@ struct grouped_gates {
       return first[(c >> shift) * step + k * L + (c & (L - 1))];
     } else {
       constexpr index_t L = default_group;
-      const S* at = first + c / L * step + k * L + c % L;
+      const S* at = place<V>(c) + k * L;
       if constexpr (lane<V>::width > L)
         return simd::load_halves<V>(at, n > L ? at + step : nullptr);
       else

@@ -16,24 +16,20 @@ namespace detail {
 template <class V>
 inline constexpr auto infinity = std::numeric_limits<typename lane<V>::scalar>::infinity();
 
-/// p_k = w_k / n with n = sum w, all w >= 0 and one of them near 1, unless the row is special:
-/// `largest` is then its largest logit, which is -inf (a dead row: all zeros) or +inf (1/c for each
-/// of its c infinite entries).
+/// The weights of a row whose largest logit is infinite: 1 for each entry of +inf, else 0; all zeros
+/// for a dead row, all -inf. A NaN among the logits makes them all NaN.
 template <class V, std::size_t K>
-[[gnu::noinline]] inline void special_softmax(const V (&z)[K], V largest, V (&p)[K]) noexcept {
+[[gnu::noinline]] inline void special_softmax(const V (&z)[K], V largest, V (&w)[K]) noexcept {
   using L = lane<V>;
   using S = typename L::scalar;
   const V zero = L::broadcast(S(0)), one = L::broadcast(S(1));
   const auto top = largest == L::broadcast(infinity<V>);
   const auto dead = largest == L::broadcast(-infinity<V>);
-  V count = zero, poison = zero;
+  V poison = zero;
+  for (std::size_t k = 0; k < K; ++k) poison = poison + L::select(z[k] == z[k], zero, z[k]);
   for (std::size_t k = 0; k < K; ++k) {
-    count = count + L::select(z[k] == largest, one, zero);
-    poison = poison + L::select(z[k] == z[k], zero, z[k]);  // NaN if any logit is
-  }
-  for (std::size_t k = 0; k < K; ++k) {
-    const V share = L::select(z[k] == largest, L::div(one, count), zero) + poison;
-    p[k] = L::select(top, share, L::select(dead, zero + poison, p[k]));
+    const V share = L::select(z[k] == largest, one, zero) + poison;
+    w[k] = L::select(top, share, L::select(dead, poison, w[k]));
   }
 }
 
@@ -111,31 +107,29 @@ inline void divide_by_l1(const V (&w)[K], V offset, V (&p)[K]) noexcept {
          [&](const auto& from, auto& to) { special_l1(from, offset, norm, to); });
 }
 
+/// w_k = exp(z_k - max z); the largest is 1.
 template <class V, std::size_t K>
-inline void softmax(const V (&z)[K], V (&p)[K]) noexcept {
+inline void softmax_weights(const V (&z)[K], V (&w)[K]) noexcept {
   using L = lane<V>;
   using S = typename L::scalar;
-  const V one = L::broadcast(S(1));
   const V m = largest_of(z);
   if constexpr (K == 2) {
     // One exp: the larger logit has weight 1, the other exp(-|difference|).
+    const V one = L::broadcast(S(1));
     const V e = simd::exp_nonpositive(V(L::broadcast(S(0)) - L::abs(z[0] - z[1])));
-    const V inverse = L::div(one, one + e);
-    const V small = e * inverse;
     const auto first = z[0] >= z[1];
-    p[0] = L::select(first, inverse, small);
-    p[1] = L::select(first, small, inverse);
+    w[0] = L::select(first, one, e);
+    w[1] = L::select(first, e, one);
   } else {
-    each<K>([&](std::size_t k) { p[k] = simd::exp_nonpositive(V(z[k] - m)); });
-    const V inverse = L::div(one, sum_of(p));
-    each<K>([&](std::size_t k) { p[k] = p[k] * inverse; });
+    each<K>([&](std::size_t k) { w[k] = simd::exp_nonpositive(V(z[k] - m)); });
   }
-  rarely(L::any(L::abs(m) == L::broadcast(infinity<V>)), z, p,
+  rarely(L::any(L::abs(m) == L::broadcast(infinity<V>)), z, w,
          [&](const auto& from, auto& to) { special_softmax(from, m, to); });
 }
 
+/// w_k proportional to sigmoid(z_k).
 template <class V, std::size_t K>
-inline void sigmoid_l1(const V (&z)[K], V (&p)[K]) noexcept {
+inline void sigmoid_weights(const V (&z)[K], V (&w)[K]) noexcept {
   using L = lane<V>;
   using S = typename L::scalar;
   const V zero = L::broadcast(S(0)), one = L::broadcast(S(1));
@@ -146,18 +140,68 @@ inline void sigmoid_l1(const V (&z)[K], V (&p)[K]) noexcept {
   const V back = simd::exp_nonpositive(shift);
   each<K>([&](std::size_t k) {
     const V t = simd::exp_nonpositive(V(zero - L::abs(z[k]) - shift));
-    p[k] = L::div(L::select(z[k] < zero, t, one), L::fma(t, back, one));
+    w[k] = L::div(L::select(z[k] < zero, t, one), L::fma(t, back, one));
   });
-  const V inverse = L::div(one, sum_of(p));
-  each<K>([&](std::size_t k) { p[k] = p[k] * inverse; });
   // An infinite logit saturates, so only dead lanes are special here: the others pass as ordinary.
   const auto dead = m == L::broadcast(-infinity<V>);
-  rarely(L::any(dead), z, p, [&](const auto& from, auto& to) {
+  rarely(L::any(dead), z, w, [&](const auto& from, auto& to) {
     special_softmax(from, V(L::select(dead, m, zero)), to);
   });
 }
 
+/// p_k = w_k / sum w for weights >= 0 of which one is near 1, or all are 0: then p is 0 too.
+template <class V, std::size_t K>
+inline void divide_by_sum(const V (&w)[K], V (&p)[K]) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  const V tiny = L::broadcast(std::numeric_limits<S>::min());
+  const V inverse = L::div(L::broadcast(S(1)), L::max(tiny, sum_of(w)));
+  each<K>([&](std::size_t k) { p[k] = w[k] * inverse; });
+}
+
 }  // namespace detail
+
+/// True where weights cost an exp. A kernel then makes the weights of many rows before the first of
+/// them is used: their long chains overlap, which steps between them would prevent.
+template <normalise N>
+inline constexpr bool costly_weights =
+    N == normalise::softmax || N == normalise::sigmoid_l1 || N == normalise::tanh_l1;
+
+/// The first half of `normalise_row`: w with p = w / n.
+template <normalise N, class V, std::size_t K>
+inline void gate_weights(const V (&z)[K], V (&w)[K]) noexcept {
+  using L = lane<V>;
+  if constexpr (N == normalise::softmax) {
+    detail::softmax_weights(z, w);
+  } else if constexpr (N == normalise::sigmoid_l1) {
+    detail::sigmoid_weights(z, w);
+  } else {
+    const V zero = L::broadcast(typename L::scalar(0));
+    each<K>([&](std::size_t k) {
+      if constexpr (N == normalise::relu_l1)
+        w[k] = L::select(z[k] <= zero, zero, z[k]);  // a NaN stays
+      else if constexpr (N == normalise::tanh_l1)
+        w[k] = simd::tanh(z[k]);
+      else
+        w[k] = z[k];
+    });
+  }
+}
+
+/// The second half: p = w / n.
+template <normalise N, class V, std::size_t K>
+inline void gate_shares(const V (&w)[K], V (&p)[K]) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  if constexpr (N == normalise::none) {
+    each<K>([&](std::size_t k) { p[k] = w[k]; });
+  } else if constexpr (N == normalise::softmax || N == normalise::sigmoid_l1) {
+    detail::divide_by_sum(w, p);
+  } else {
+    const S offset = N == normalise::relu_l1 ? S(0.001) * S(K) : S(0);
+    detail::divide_by_l1(w, L::broadcast(offset), p);
+  }
+}
 
 /// The coefficients p of the logits z, as core/types.hpp defines them for each `normalise`:
 ///   p_k = phi(z_k) / n                                       (arXiv 2602.12021)
@@ -171,40 +215,30 @@ inline void sigmoid_l1(const V (&z)[K], V (&p)[K]) noexcept {
 ///           more for sigmoid_l1 and tanh_l1
 template <normalise N, class V, std::size_t K>
 inline void normalise_row(const V (&z)[K], V (&p)[K]) noexcept {
-  using L = lane<V>;
-  using S = typename L::scalar;
-  const V zero = L::broadcast(S(0));
-  if constexpr (N == normalise::none) {
-    each<K>([&](std::size_t k) { p[k] = z[k]; });
-  } else if constexpr (N == normalise::softmax) {
-    detail::softmax(z, p);
-  } else if constexpr (N == normalise::sigmoid_l1) {
-    detail::sigmoid_l1(z, p);
-  } else {
-    V w[K];
-    each<K>([&](std::size_t k) {
-      if constexpr (N == normalise::relu_l1)
-        w[k] = L::select(z[k] <= zero, zero, z[k]);  // a NaN stays
-      else if constexpr (N == normalise::tanh_l1)
-        w[k] = simd::tanh(z[k]);
-      else
-        w[k] = z[k];
-    });
-    const S offset = N == normalise::relu_l1 ? S(0.001) * S(K) : S(0);
-    detail::divide_by_l1(w, L::broadcast(offset), p);
-  }
+  V w[K];
+  gate_weights<N>(z, w);
+  gate_shares<N>(w, p);
 }
 
-/// The row of a step: M coefficients of the state and the gated input p_M v, from M + 1 logits.
+/// The row of a step: M coefficients of the state and the gated input p_M v, from M + 1 weights.
 template <normalise N, class V, int M>
-[[nodiscard]] inline gate_row<V, M> normalised_row(const V (&z)[static_cast<std::size_t>(M) + 1],
-                                                   V v) noexcept {
+[[nodiscard]] inline gate_row<V, M> weighted_row(const V (&w)[static_cast<std::size_t>(M) + 1],
+                                                 V v) noexcept {
   V p[static_cast<std::size_t>(M) + 1];
-  normalise_row<N>(z, p);
+  gate_shares<N>(w, p);
   gate_row<V, M> row;
   each<M>([&](int k) { row.gate[k] = p[k]; });
   row.input = p[M] * v;
   return row;
+}
+
+/// The same from M + 1 logits.
+template <normalise N, class V, int M>
+[[nodiscard]] inline gate_row<V, M> normalised_row(const V (&z)[static_cast<std::size_t>(M) + 1],
+                                                   V v) noexcept {
+  V w[static_cast<std::size_t>(M) + 1];
+  gate_weights<N>(z, w);
+  return weighted_row<N, V, M>(w, v);
 }
 
 }  // namespace maslin::inline MASLIN_ABI::recurrence

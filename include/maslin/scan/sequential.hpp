@@ -12,6 +12,12 @@
 ///   y(t, c), y_stride()                where outputs go, and how far apart channels are there
 ///   shifted(b, t)                      itself, moved to sequence b of the batch and token t
 /// `n` is `all_lanes<V>` or the number of channels left, fewer than the lanes of V.
+///
+/// and, where they make it faster,
+///   weights                            numbers a channel of what is costly in a token, 0 if nothing
+///   weigh<V>(t, c, n, to)              writes them, lanes side by side
+///   weighed_token<V>(t, c, n, from)    the token from them, the same bits as token<V>(t, c, n)
+///   stream<V>(to, h)                   emit of all lanes, dense, past the cache
 
 #include <maslin/core/each.hpp>
 #include <maslin/core/lane.hpp>
@@ -42,47 +48,117 @@ inline void store_state(const State& h, S* to) noexcept {
       [&](std::size_t k) { lane<V>::store(to + static_cast<index_t>(k) * state_lanes, h.h[k]); });
 }
 
-/// One token of the n channels from c on, state in memory, output to `to`.
-template <class V, class Kernel, class N>
-inline void advance(const Kernel& kernel, typename Kernel::scalar_type* state, index_t t, index_t c,
-                    N n, typename Kernel::scalar_type* to, index_t stride) noexcept {
+/// A kernel whose tokens have a costly part, made for many channels before the first of them steps:
+/// steps in between would keep the processor from overlapping it.
+template <class Kernel>
+concept weighing = requires {
+  requires Kernel::weights >
+  0;
+};
+
+/// A kernel that can write outputs past the cache from registers.
+template <class Kernel, class V>
+concept streaming = requires(const Kernel& kernel, typename Kernel::scalar_type* to,
+                             const typename Kernel::template recurrence<V>::state& h) {
+  kernel.template stream<V>(to, h);
+};
+
+/// How outputs leave registers.
+enum class leave { to_cache, past_cache };
+
+/// One step of the n channels from c on, state in memory, output to `to`.
+template <class V, leave How, class Kernel, class N, class Token>
+inline void advance(const Kernel& kernel, typename Kernel::scalar_type* state, index_t c, N n,
+                    const Token& u, typename Kernel::scalar_type* to, index_t stride) noexcept {
   using R = typename Kernel::template recurrence<V>;
   auto* row = state_of(state, c, Kernel::order);
   typename R::state h;
   load_state(h, row);
-  R::step(kernel.template token<V>(t, c, n), h);
+  R::step(u, h);
   store_state(h, row);
-  kernel.template emit<V>(to, stride, n, h);
+  if constexpr (How == leave::past_cache && std::is_same_v<N, all_lanes<V>>)
+    kernel.template stream<V>(to, h);
+  else
+    kernel.template emit<V>(to, stride, n, h);
+}
+
+/// f(c, n) for each register of channels in [begin, end).
+template <class V, class F>
+inline void each_register(index_t begin, index_t end, const F& f) noexcept {
+  constexpr index_t width = lane<V>::width;
+  index_t c = begin;
+  for (; c + width <= end; c += width) f(c, all_lanes<V>{});
+  if constexpr (width > 1)
+    if (c < end) f(c, static_cast<int>(end - c));
 }
 
 /// Channels [begin, end) of one token, `to` being the output of channel `begin`.
-template <class V, class Kernel>
-inline void advance_row(const Kernel& kernel, typename Kernel::scalar_type* state, index_t t,
-                        index_t begin, index_t end, typename Kernel::scalar_type* to,
-                        index_t stride) noexcept {
-  constexpr index_t width = lane<V>::width;
-  index_t c = begin;
-  for (; c + width <= end; c += width)
-    advance<V>(kernel, state, t, c, all_lanes<V>{}, to + (c - begin) * stride, stride);
-  if constexpr (width > 1)
-    if (c < end)
-      advance<V>(kernel, state, t, c, static_cast<int>(end - c), to + (c - begin) * stride, stride);
+template <class V, leave How = leave::to_cache, class Kernel>
+[[gnu::flatten]] inline void advance_row(const Kernel& kernel, typename Kernel::scalar_type* state,
+                                         index_t t, index_t begin, index_t end,
+                                         typename Kernel::scalar_type* to,
+                                         index_t stride) noexcept {
+  if constexpr (weighing<Kernel>) {
+    using S = typename Kernel::scalar_type;
+    // Measured: a few rows of exp are enough to overlap, and state, weights and gates share L1.
+    constexpr index_t bundle_bytes = 2048;
+    constexpr index_t weights_bytes = lane<V>::width * Kernel::weights * index_t{sizeof(S)};
+    constexpr index_t bundle =
+        lane<V>::width * (bundle_bytes > weights_bytes ? bundle_bytes / weights_bytes : 1);
+    alignas(64) S weights[static_cast<std::size_t>(bundle * Kernel::weights)];
+    for (index_t first = begin; first < end; first += bundle) {
+      const index_t stop = first + bundle < end ? first + bundle : end;
+      each_register<V>(first, stop, [&](index_t c, auto n) {
+        kernel.template weigh<V>(t, c, n, weights + (c - first) * Kernel::weights);
+      });
+      each_register<V>(first, stop, [&](index_t c, auto n) {
+        const S* from = weights + (c - first) * Kernel::weights;
+        advance<V, How>(kernel, state, c, n, kernel.template weighed_token<V>(t, c, n, from),
+                        to + (c - begin) * stride, stride);
+      });
+    }
+  } else {
+    each_register<V>(begin, end, [&](index_t c, auto n) {
+      advance<V, How>(kernel, state, c, n, kernel.template token<V>(t, c, n),
+                      to + (c - begin) * stride, stride);
+    });
+  }
 }
 
-/// Tokens [first, last) of channels [begin, end), outputs through the cache.
-template <class V, class Kernel>
-void walk_rows(const Kernel& kernel, typename Kernel::scalar_type* state, index_t first,
-               index_t last, index_t begin, index_t end) noexcept {
+/// Tokens [first, last) of channels [begin, end), outputs in place.
+template <class V, leave How = leave::to_cache, class Kernel>
+[[gnu::flatten]] void walk_rows(const Kernel kernel, typename Kernel::scalar_type* state,
+                                index_t first, index_t last, index_t begin, index_t end) noexcept {
   for (index_t t = first; t < last; ++t)
-    advance_row<V>(kernel, state, t, begin, end, kernel.y(t, begin), kernel.y_stride());
+    advance_row<V, How>(kernel, state, t, begin, end, kernel.y(t, begin), kernel.y_stride());
 }
 
-/// The same with outputs past the cache: a piece of the row is made in L1, then copied out in whole
-/// lines, so that neither alignment nor width decides whether streaming is possible.
+/// True if every row of outputs begins at a cache line, so that registers can be streamed.
 template <class V, class Kernel>
-void walk_streaming(const Kernel& kernel, typename Kernel::scalar_type* state, index_t first,
-                    index_t last, index_t begin, index_t end) noexcept {
+[[nodiscard]] bool streams_registers(const Kernel& kernel, index_t first, index_t last,
+                                     index_t begin) noexcept {
+  if constexpr (streaming<Kernel, V>) {
+    const auto* row = kernel.y(first, begin);
+    return simd::begins_line(row) &&
+           (last - first < 2 || simd::begins_line(kernel.y(first + 1, begin)));
+  } else {
+    return false;
+  }
+}
+
+/// Outputs past the cache: from registers if rows allow it; else a piece of the row is made in L1,
+/// then copied out in whole lines, so that neither alignment nor width decides whether streaming is
+/// possible.
+template <class V, class Kernel>
+[[gnu::flatten]] void walk_streaming(const Kernel kernel, typename Kernel::scalar_type* state,
+                                     index_t first, index_t last, index_t begin,
+                                     index_t end) noexcept {
   using S = typename Kernel::scalar_type;
+  if constexpr (streaming<Kernel, V>)
+    if (streams_registers<V>(kernel, first, last, begin)) {
+      walk_rows<V, leave::past_cache>(kernel, state, first, last, begin, end);
+      return simd::stream_fence();
+    }
   constexpr index_t outputs = Kernel::outputs;
   constexpr index_t piece_bytes = 4096;
   constexpr index_t piece =
@@ -101,8 +177,8 @@ void walk_streaming(const Kernel& kernel, typename Kernel::scalar_type* state, i
 /// Channels that fit in one register: their state stays there, so that a step costs the latency of
 /// its arithmetic and not a round trip through memory.
 template <class V, class Kernel, class N>
-void walk_register(const Kernel& kernel, typename Kernel::scalar_type* state, index_t first,
-                   index_t last, index_t c, N n) noexcept {
+[[gnu::flatten]] void walk_register(const Kernel kernel, typename Kernel::scalar_type* state,
+                                    index_t first, index_t last, index_t c, N n) noexcept {
   using R = typename Kernel::template recurrence<V>;
   auto* row = state_of(state, c, Kernel::order);
   typename R::state h;

@@ -8,6 +8,7 @@
 
 #include <maslin/core/each.hpp>
 #include <maslin/simd/lane.hpp>
+#include <maslin/simd/stream.hpp>
 
 #include <array>
 #include <cstring>
@@ -113,17 +114,26 @@ template <class S, int Width, class Address>
   }
 }
 
+/// A register, or a part of one, to memory: through the cache or past it.
+template <bool Past, class R>
+inline void put(void* to, const R& x) noexcept {
+  if constexpr (Past)
+    stream_register(to, x);
+  else
+    std::memcpy(to, &x, sizeof x);
+}
+
 /// Writes the 128-bit pieces of a register to Width / K addresses, those of lanes below n.
-template <class S, int Width, class Address>
+template <bool Past, class S, int Width, class Address>
 inline void scatter_pieces(vector_t<S, Width> x, const Address& address, int first,
                            int n) noexcept {
   constexpr int K = piece<S>;
   if constexpr (Width == K) {
-    if (first < n) std::memcpy(address(first), &x, sizeof x);
+    if (first < n) put<Past>(address(first), x);
   } else {
     const auto half = std::make_integer_sequence<int, Width / 2>{};
-    scatter_pieces<S, Width / 2>(part<0>(x, half), address, first, n);
-    scatter_pieces<S, Width / 2>(part<Width / 2>(x, half), address, first + Width / 2, n);
+    scatter_pieces<Past, S, Width / 2>(part<0>(x, half), address, first, n);
+    scatter_pieces<Past, S, Width / 2>(part<Width / 2>(x, half), address, first + Width / 2, n);
   }
 }
 
@@ -223,9 +233,16 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Coun
   }
 }
 
+/// True if `store_columns` can write whole registers of rows of C numbers past the cache.
+template <class V, int C>
+inline constexpr bool streams_columns =
+    C == 1 || C % detail::piece<typename lane<V>::scalar> == 0 ||
+    detail::flat_rows<V, C, all_lanes<V>>;
+
 /// Writes columns to rows of C numbers, the inverse of `load_columns`:
 ///   p[r * stride + c]  =  in[c], lane r,  for r < n
-template <class V, int C, class Count>
+/// With `Past`, which wants a `p` at the start of a cache line, past the cache.
+template <class V, int C, bool Past = false, class Count>
 inline void store_columns(typename lane<V>::scalar* p, index_t stride, Count n,
                           const V (&in)[static_cast<std::size_t>(C)]) noexcept {
   using L = lane<V>;
@@ -242,7 +259,7 @@ inline void store_columns(typename lane<V>::scalar* p, index_t stride, Count n,
         each<K>([&](int j) { w[j] = detail::to_raw(in[column + j]); });
         detail::transpose_pieces<S, W>(w);
         each<K>([&](int j) {
-          detail::scatter_pieces<S, W>(
+          detail::scatter_pieces<Past, S, W>(
               w[j], [&](int r) { return p + (r + j) * apart + column; }, 0, n - j);
         });
       });
@@ -250,15 +267,18 @@ inline void store_columns(typename lane<V>::scalar* p, index_t stride, Count n,
   } else {
     if (stride == C) {
       if constexpr (C == 1) {
-        L::store(p, in[0], n);
+        if constexpr (Past)
+          stream_register(p, in[0]);
+        else
+          L::store(p, in[0], n);
         return;
       } else if constexpr (detail::flat_rows<V, C, Count>) {
         detail::raw<V> columns[static_cast<std::size_t>(C)];
         for (int c = 0; c < C; ++c) columns[c] = detail::to_raw(in[c]);
-        L::store(p, detail::from_raw<V>(detail::fold<detail::merge, W, C, 0>(columns)));
-        L::store(p + W, detail::from_raw<V>(detail::fold<detail::merge, W, C, 1>(columns)));
+        detail::put<Past>(p, detail::fold<detail::merge, W, C, 0>(columns));
+        detail::put<Past>(p + W, detail::fold<detail::merge, W, C, 1>(columns));
         if constexpr (C == 3)
-          L::store(p + 2 * W, detail::from_raw<V>(detail::fold<detail::merge, W, C, 2>(columns)));
+          detail::put<Past>(p + 2 * W, detail::fold<detail::merge, W, C, 2>(columns));
         return;
       }
     }

@@ -24,10 +24,13 @@ inline constexpr index_t cache_line = 64;  // bytes
 inline constexpr index_t fetch_ahead = 4096;
 
 /// Starts fetching the lines of [p, p + Bytes) shifted `fetch_ahead` bytes forward. A hint: it reads
-/// nothing, and addresses past the end are harmless.
+/// nothing, and addresses past the end are harmless. Of the parts of a line only the first asks for it.
 template <index_t Bytes>
 inline void prefetch_ahead(const void* p) noexcept {
   const auto address = reinterpret_cast<std::uintptr_t>(p) + fetch_ahead;
+  if constexpr (Bytes < cache_line)
+    if (address % static_cast<std::uintptr_t>(cache_line) >= static_cast<std::uintptr_t>(Bytes))
+      return;
   each<(Bytes + cache_line - 1) / cache_line>([&](index_t line) {
     __builtin_prefetch(reinterpret_cast<const void*>(
         address + static_cast<std::uintptr_t>(line) * static_cast<std::uintptr_t>(cache_line)));
@@ -67,6 +70,39 @@ inline void stream_copy(S* to, const S* from, index_t count) noexcept {
 #else
   std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(S));
 #endif
+}
+
+/// True if p is the first byte of a cache line.
+[[nodiscard]] inline bool begins_line(const void* p) noexcept {
+  return reinterpret_cast<std::uintptr_t>(p) % static_cast<std::uintptr_t>(cache_line) == 0;
+}
+
+/// One register to memory that will not be read soon; `to` is aligned to its size. Whole lines must be
+/// written one after another.
+template <class R>
+inline void stream_register(void* to, const R& x) noexcept {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(R) == 64) {
+    __m512i bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return _mm512_stream_si512(reinterpret_cast<__m512i*>(to), bits);
+  }
+#endif
+#if defined(__AVX__)
+  if constexpr (sizeof(R) == 32) {
+    __m256i bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return _mm256_stream_si256(reinterpret_cast<__m256i*>(to), bits);
+  }
+#endif
+#if defined(__SSE2__)
+  if constexpr (sizeof(R) == 16) {
+    __m128i bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return _mm_stream_si128(reinterpret_cast<__m128i*>(to), bits);
+  }
+#endif
+  std::memcpy(to, &x, sizeof x);
 }
 
 /// Orders earlier streaming stores before whatever publishes the result to another thread.
