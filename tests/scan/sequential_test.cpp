@@ -45,7 +45,9 @@ template <class V, class Kernel, class S>
 void walk_by(schedule which, const Kernel& kernel, S* state, index_t first, index_t last,
              index_t D) {
   switch (which) {
-    case schedule::rows: return scan::walk_rows<V>(kernel, state, first, last, 0, D);
+    case schedule::rows:
+      return scan::walk_rows<V>(kernel, state, first, last, 0, D,
+                                scan::rows_of(kernel, first, last, 0));
     case schedule::streaming: return scan::walk_streaming<V>(kernel, state, first, last, 0, D);
     case schedule::in_register: {
       constexpr index_t width = lane<V>::width;

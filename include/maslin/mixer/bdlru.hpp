@@ -234,7 +234,7 @@ struct bdlru {
       simd::store_columns<V, M>(to, stride, n, h.h);
     }
     template <class V>
-      requires(lane<V>::width > 1 && simd::streams_columns<V, M>)
+      requires(simd::streams_columns<V, M>)
     void stream(S* to, const typename recurrence<V>::state& h) const noexcept {
       simd::store_columns<V, M, true>(to, index_t{M}, all_lanes<V>{}, h.h);
     }

@@ -55,20 +55,15 @@ inline constexpr bool is_policy<exec::bound_policy<Executor, Policy>> = is_polic
 /// A channel run shorter than this many bytes a row gains no bandwidth from a thread of its own.
 inline constexpr index_t run_bytes = 4096;
 
-/// Calls f with the type of the widest register that stays within `multiple` channels, or that two
-/// groups of `multiple` fill where a register is wider than the usual group.
-template <class S, int Width, class F>
+/// Calls f with the register type of the target if its lanes stay within `multiple` channels, or two
+/// groups of `multiple` fill it; with S, one channel at a time, otherwise.
+template <class S, class F>
 void with_lanes(index_t multiple, const F& f) {
-  if constexpr (Width == 1) {
-    f(std::type_identity<S>{});
-  } else {
-    using V = typename simd::sized<S, Width>::type;
-    const bool fits = multiple % Width == 0 || (Width > 8 && 2 * multiple == Width);
-    if (lane<V>::width == Width && fits)
-      f(std::type_identity<V>{});
-    else
-      with_lanes<S, Width / 2>(multiple, f);
-  }
+  constexpr int width = simd::native_width<S>;
+  if constexpr (width > 1)
+    if (multiple % width == 0 || (width > 8 && 2 * multiple == width))
+      return f(std::type_identity<simd::native<S>>{});
+  f(std::type_identity<S>{});
 }
 
 [[nodiscard]] inline int team(int threads) noexcept {
@@ -102,7 +97,7 @@ void run_on(Executor& where, const exec::sequential& policy, const Source& sourc
       source.may_stream &&
       (policy.store == exec::stores::streaming ||
        (policy.store == exec::stores::automatic && source.moved_bytes >= exec::streaming_bytes));
-  with_lanes<S, simd::native_width<S>>(source.lane_multiple, [&]<class V>(std::type_identity<V>) {
+  with_lanes<S>(source.lane_multiple, [&]<class V>(std::type_identity<V>) {
     where.run(sequences * runs, [&](index_t i) {
       const index_t b = i / runs, begin = i % runs * run;
       walk<V>(source.kernel(b), state.row(b), 0, source.tokens(b), begin,
@@ -126,7 +121,7 @@ void run_on(Executor& where, const exec::chunked& policy, const Source& source, 
   // Two chunks a thread even out unequal speeds; more would only grow the scratch.
   const index_t slots = std::min(threads > 1 ? 2 * threads : index_t{1}, chunks);
   double* memory = state.workspace().reserve(scratch::size(slots, channels, state.sequence_size()));
-  with_lanes<S, simd::native_width<S>>(source.lane_multiple, [&]<class V>(std::type_identity<V>) {
+  with_lanes<S>(source.lane_multiple, [&]<class V>(std::type_identity<V>) {
     for (index_t b = 0; b < source.sequences(); ++b)
       walk_chunked<V>(source.kernel(b), state.row(b), state.sequence_size(), source.tokens(b),
                       channels, chunk, slots, memory, where);
@@ -190,14 +185,12 @@ void run(const exec::bound_policy<Executor, Policy>& bound, const Source& source
 template <class Source, class State>
 void run_step(const Source& source, State& state) noexcept {
   using S = typename State::scalar_type;
-  detail::with_lanes<S, simd::native_width<S>>(
-      source.lane_multiple, [&]<class V>(std::type_identity<V>) {
-        for (index_t b = 0; b < source.sequences(); ++b) {
-          const auto kernel = source.kernel(b);
-          advance_row<V>(kernel, state.row(b), 0, 0, source.channel_count, kernel.y(0, 0),
-                         kernel.y_stride());
-        }
-      });
+  detail::with_lanes<S>(source.lane_multiple, [&]<class V>(std::type_identity<V>) {
+    for (index_t b = 0; b < source.sequences(); ++b) {
+      const auto kernel = source.kernel(b);
+      walk_rows<V>(kernel, state.row(b), 0, 1, 0, source.channel_count, rows_of(kernel, 0, 1, 0));
+    }
+  });
 }
 
 }  // namespace maslin::inline MASLIN_ABI::scan

@@ -58,8 +58,9 @@ concept weighing = requires {
 
 /// A kernel that can write outputs past the cache from registers.
 template <class Kernel, class V>
-concept streaming = requires(const Kernel& kernel, typename Kernel::scalar_type* to,
-                             const typename Kernel::template recurrence<V>::state& h) {
+concept streaming = lane<V>::width >
+1 && requires(const Kernel& kernel, typename Kernel::scalar_type* to,
+              const typename Kernel::template recurrence<V>::state& h) {
   kernel.template stream<V>(to, h);
 };
 
@@ -82,81 +83,92 @@ inline void advance(const Kernel& kernel, typename Kernel::scalar_type* state, i
     kernel.template emit<V>(to, stride, n, h);
 }
 
-/// f(c, n) for each register of channels in [begin, end).
-template <class V, class F>
-inline void each_register(index_t begin, index_t end, const F& f) noexcept {
-  constexpr index_t width = lane<V>::width;
-  index_t c = begin;
-  for (; c + width <= end; c += width) f(c, all_lanes<V>{});
-  if constexpr (width > 1)
-    if (c < end) f(c, static_cast<int>(end - c));
+/// Where the rows of a walk are written: row `first`, the distance from row to row, and how far apart
+/// channels are.
+template <class S>
+struct rows_out {
+  S* first;
+  index_t apart, stride;
+};
+
+/// The rows of tokens from `first` on, from channel `begin` on.
+template <class Kernel>
+[[nodiscard]] rows_out<typename Kernel::scalar_type> rows_of(const Kernel& kernel, index_t first,
+                                                             index_t last, index_t begin) noexcept {
+  auto* row = kernel.y(first, begin);
+  return {row, last - first > 1 ? kernel.y(first + 1, begin) - row : 0, kernel.y_stride()};
 }
 
-/// Channels [begin, end) of one token, `to` being the output of channel `begin`.
-template <class V, leave How = leave::to_cache, class Kernel>
-[[gnu::flatten]] inline void advance_row(const Kernel& kernel, typename Kernel::scalar_type* state,
-                                         index_t t, index_t begin, index_t end,
-                                         typename Kernel::scalar_type* to,
-                                         index_t stride) noexcept {
+/// One token of the channels of a row that do not fill a register.
+template <class V, class Kernel>
+[[gnu::noinline, gnu::flatten]] void advance_last(const Kernel kernel,
+                                                  typename Kernel::scalar_type* state, index_t t,
+                                                  index_t c, int n,
+                                                  typename Kernel::scalar_type* to,
+                                                  index_t stride) noexcept {
+  advance<V, leave::to_cache>(kernel, state, c, n, kernel.template token<V>(t, c, n), to, stride);
+}
+
+/// Channels [begin, end) of one token, whole registers of them, `to` being the output of channel
+/// `begin`.
+template <class V, leave How, class Kernel>
+inline void advance_row(const Kernel& kernel, typename Kernel::scalar_type* state, index_t t,
+                        index_t begin, index_t end, typename Kernel::scalar_type* to,
+                        index_t stride) noexcept {
+  constexpr index_t width = lane<V>::width;
+  constexpr all_lanes<V> all{};
   if constexpr (weighing<Kernel>) {
     using S = typename Kernel::scalar_type;
     // Measured: a few rows of exp are enough to overlap, and state, weights and gates share L1.
     constexpr index_t bundle_bytes = 2048;
-    constexpr index_t weights_bytes = lane<V>::width * Kernel::weights * index_t{sizeof(S)};
+    constexpr index_t weights_bytes = width * Kernel::weights * index_t{sizeof(S)};
     constexpr index_t bundle =
-        lane<V>::width * (bundle_bytes > weights_bytes ? bundle_bytes / weights_bytes : 1);
+        width * (bundle_bytes > weights_bytes ? bundle_bytes / weights_bytes : 1);
     alignas(64) S weights[static_cast<std::size_t>(bundle * Kernel::weights)];
     for (index_t first = begin; first < end; first += bundle) {
       const index_t stop = first + bundle < end ? first + bundle : end;
-      each_register<V>(first, stop, [&](index_t c, auto n) {
-        kernel.template weigh<V>(t, c, n, weights + (c - first) * Kernel::weights);
-      });
-      each_register<V>(first, stop, [&](index_t c, auto n) {
-        const S* from = weights + (c - first) * Kernel::weights;
-        advance<V, How>(kernel, state, c, n, kernel.template weighed_token<V>(t, c, n, from),
-                        to + (c - begin) * stride, stride);
-      });
+      for (index_t c = first; c < stop; c += width)
+        kernel.template weigh<V>(t, c, all, weights + (c - first) * Kernel::weights);
+      for (index_t c = first; c < stop; c += width)
+        advance<V, How>(
+            kernel, state, c, all,
+            kernel.template weighed_token<V>(t, c, all, weights + (c - first) * Kernel::weights),
+            to + (c - begin) * stride, stride);
     }
   } else {
-    each_register<V>(begin, end, [&](index_t c, auto n) {
-      advance<V, How>(kernel, state, c, n, kernel.template token<V>(t, c, n),
+    for (index_t c = begin; c < end; c += width)
+      advance<V, How>(kernel, state, c, all, kernel.template token<V>(t, c, all),
                       to + (c - begin) * stride, stride);
-    });
   }
 }
 
-/// Tokens [first, last) of channels [begin, end), outputs in place.
+/// Tokens [first, last) of channels [begin, end), outputs to `out`. Everything below is inlined here:
+/// a function left out of line would keep its arrays in memory.
 template <class V, leave How = leave::to_cache, class Kernel>
-[[gnu::flatten]] void walk_rows(const Kernel kernel, typename Kernel::scalar_type* state,
-                                index_t first, index_t last, index_t begin, index_t end) noexcept {
-  for (index_t t = first; t < last; ++t)
-    advance_row<V, How>(kernel, state, t, begin, end, kernel.y(t, begin), kernel.y_stride());
-}
-
-/// True if every row of outputs begins at a cache line, so that registers can be streamed.
-template <class V, class Kernel>
-[[nodiscard]] bool streams_registers(const Kernel& kernel, index_t first, index_t last,
-                                     index_t begin) noexcept {
-  if constexpr (streaming<Kernel, V>) {
-    const auto* row = kernel.y(first, begin);
-    return simd::begins_line(row) &&
-           (last - first < 2 || simd::begins_line(kernel.y(first + 1, begin)));
-  } else {
-    return false;
+[[gnu::noinline, gnu::flatten]] void walk_rows(
+    const Kernel kernel, typename Kernel::scalar_type* state, index_t first, index_t last,
+    index_t begin, index_t end, rows_out<typename Kernel::scalar_type> out) noexcept {
+  const index_t whole = end - (end - begin) % lane<V>::width;
+  for (index_t t = first; t < last; ++t, out.first += out.apart) {
+    advance_row<V, How>(kernel, state, t, begin, whole, out.first, out.stride);
+    if constexpr (lane<V>::width > 1)
+      if (whole < end)
+        advance_last<V>(kernel, state, t, whole, static_cast<int>(end - whole),
+                        out.first + (whole - begin) * out.stride, out.stride);
   }
 }
 
-/// Outputs past the cache: from registers if rows allow it; else a piece of the row is made in L1,
-/// then copied out in whole lines, so that neither alignment nor width decides whether streaming is
-/// possible.
+/// Outputs past the cache: from registers if every row begins a cache line; else a piece of the row
+/// is made in L1, then copied out in whole lines, so that neither alignment nor width decides whether
+/// streaming is possible.
 template <class V, class Kernel>
-[[gnu::flatten]] void walk_streaming(const Kernel kernel, typename Kernel::scalar_type* state,
-                                     index_t first, index_t last, index_t begin,
-                                     index_t end) noexcept {
+void walk_streaming(const Kernel& kernel, typename Kernel::scalar_type* state, index_t first,
+                    index_t last, index_t begin, index_t end) noexcept {
   using S = typename Kernel::scalar_type;
+  const auto rows = rows_of(kernel, first, last, begin);
   if constexpr (streaming<Kernel, V>)
-    if (streams_registers<V>(kernel, first, last, begin)) {
-      walk_rows<V, leave::past_cache>(kernel, state, first, last, begin, end);
+    if (simd::begins_line(rows.first) && simd::begins_line(rows.first + rows.apart)) {
+      walk_rows<V, leave::past_cache>(kernel, state, first, last, begin, end, rows);
       return simd::stream_fence();
     }
   constexpr index_t outputs = Kernel::outputs;
@@ -168,7 +180,7 @@ template <class V, class Kernel>
   for (index_t t = first; t < last; ++t)
     for (index_t c = begin; c < end; c += piece) {
       const index_t stop = c + piece < end ? c + piece : end;
-      advance_row<V>(kernel, state, t, c, stop, staged, outputs);
+      walk_rows<V>(kernel, state, t, t + 1, c, stop, {staged, 0, outputs});
       simd::stream_copy(kernel.y(t, c), staged, (stop - c) * outputs);
     }
   simd::stream_fence();
@@ -197,7 +209,7 @@ void walk(const Kernel& kernel, typename Kernel::scalar_type* state, index_t fir
   constexpr index_t width = lane<V>::width;
   constexpr int registers_worth_keeping = 4;
   if (begin >= end || first >= last) return;
-  if constexpr (width > 1 && Kernel::order <= registers_worth_keeping) {
+  if constexpr (width > 1 && Kernel::order <= registers_worth_keeping && !weighing<Kernel>) {
     if (end - begin == width)
       return walk_register<V>(kernel, state, first, last, begin, all_lanes<V>{});
     if (end - begin < width)
@@ -206,7 +218,7 @@ void walk(const Kernel& kernel, typename Kernel::scalar_type* state, index_t fir
   if (streaming)
     walk_streaming<V>(kernel, state, first, last, begin, end);
   else
-    walk_rows<V>(kernel, state, first, last, begin, end);
+    walk_rows<V>(kernel, state, first, last, begin, end, rows_of(kernel, first, last, begin));
 }
 
 }  // namespace maslin::inline MASLIN_ABI::scan
