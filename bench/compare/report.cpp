@@ -149,7 +149,7 @@ void print_targets(std::ostream& out, const results& r) {
   int met = 0;
   out << "\ntargets, single thread unless the name ends in /t2\n";
   for (const auto& v : verdicts) {
-    const bool good = v.got >= v.wanted;
+    const bool good = v.met();
     met += good ? 1 : 0;
     out << text("  %-34s %7.2f  %-18s wanted %5.2f  %s\n", v.target.c_str(), v.got,
                 name_of(v.what).c_str(), v.wanted, good ? "met" : "below");
@@ -214,7 +214,7 @@ void write_markdown(const std::filesystem::path& path, const results& r) {
     out << "\n## Targets\n\n| target | measured | | wanted | |\n|---|---:|---|---:|---|\n";
     for (const auto& v : verdicts)
       out << "| `" << v.target << "` | " << text("%.2f", v.got) << " | " << name_of(v.what) << " | "
-          << text("%.2f", v.wanted) << " | " << (v.got >= v.wanted ? "met" : "below") << " |\n";
+          << text("%.2f", v.wanted) << " | " << (v.met() ? "met" : "below") << " |\n";
   }
   for (const auto& w : r.workloads) {
     out << "\n## " << title_of(w.what) << "\n\n"

@@ -3,6 +3,7 @@
 #include "targets.hpp"
 
 #include <array>
+#include <cmath>
 #include <regex>
 
 namespace bench {
@@ -19,6 +20,7 @@ const std::array targets{
     target{"diag/D1024/given/dram/t2", measure::limit, 0.85},
     target{"diag/D256/given/l[23]", measure::limit, 0.80},
     target{"diag/D8/given/latency", measure::limit, 0.90},
+    target{"rglru/D1024/fused/dram", measure::limit, 0.75},
     target{"hlru/M2/given/dram", measure::limit, 0.90},
     target{"hlru/M[48]/given/dram", measure::limit, 0.85},
     target{"bdlru/M[28]/given/dram", measure::limit, 0.90},
@@ -29,6 +31,15 @@ const std::array targets{
     target{"(bdlru|hlru)/M[1248]/fused/dram", measure::limit, 0.75},
     target{"bdlru/M4/fused/dram", measure::naive, 10},
     target{"(bdlru|hlru)/M[1248]/fused-l1/dram", measure::limit, 0.85},
+    target{"trimix/n(256|1024)/solve/compute", measure::limit, 0.65},
+    target{"trimix/n(64|256|1024)/solve/compute", measure::blas, 1.0},
+    target{"generalized/(cached-)?(power2|square1)/given", measure::limit, 0.70},
+    target{"generalized/(cached-)?(power2|square1)/given", measure::naive, 1.0},
+    target{"generalized/(cached-)?power2/growth", measure::growth, 0.15},
+    target{"generalized/(cached-)?square1/growth", measure::growth, 0.65},
+    target{"mamba1/N16/prefill/compute", measure::limit, 0.60},
+    target{"mamba1/N16/prefill/compute", measure::naive, 12},
+    target{"mamba1/N16/decode/compute", measure::naive, 10},
 };
 
 /// The outcome of a workload whose row has this title; none if it was not timed.
@@ -38,8 +49,31 @@ const outcome* find(const measured& m, const std::string& title) {
   return nullptr;
 }
 
+/// The slope of log(time a token) against log T over the workloads that differ from `m` in T alone;
+/// 0 if there is none.
+double growth(const results& r, const measured& m, const std::string& title) {
+  std::vector<double> x, y;
+  for (const auto& other : r.workloads) {
+    const auto &a = m.what, &b = other.what;
+    if (a.mixer != b.mixer || a.call != b.call || a.form != b.form || a.D != b.D || a.B != b.B)
+      continue;
+    if (const outcome* o = find(other, title)) {
+      x.push_back(std::log(static_cast<double>(b.T)));
+      y.push_back(std::log(o->seconds() / static_cast<double>(o->what.tokens)));
+    }
+  }
+  if (x.size() < 2) return 0;
+  const double centre_x = mean(x), centre_y = mean(y);
+  double rise = 0, run = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    rise += (x[i] - centre_x) * (y[i] - centre_y);
+    run += (x[i] - centre_x) * (x[i] - centre_x);
+  }
+  return run > 0 ? rise / run : 0;
+}
+
 /// 0 if the results cannot say.
-double ratio(const measured& m, const outcome& o, measure what) {
+double ratio(const results& r, const measured& m, const outcome& o, measure what) {
   const auto against = [&](const std::string& title) {
     const outcome* other = find(m, title);
     return other == nullptr ? 0 : other->seconds() / o.seconds();
@@ -49,6 +83,8 @@ double ratio(const measured& m, const outcome& o, measure what) {
     case measure::naive: return o.speedup();
     case measure::grouped: return against("sequential grouped");
     case measure::eigen: return against("eigen natural");
+    case measure::blas: return against("openblas");
+    case measure::growth: return growth(r, m, o.what.title);
   }
   return 0;
 }
@@ -61,6 +97,8 @@ std::string name_of(measure what) {
     case measure::grouped: return "of grouped gates";
     case measure::naive: return "x the plain loop";
     case measure::eigen: return "x Eigen";
+    case measure::blas: return "x OpenBLAS";
+    case measure::growth: return "exponent, at most";
   }
   return {};
 }
@@ -72,8 +110,8 @@ std::vector<verdict> judge(const results& r) {
       if (o.what.target.empty() || o.samples.empty()) continue;
       for (const auto& t : targets) {
         if (!std::regex_match(o.what.target, std::regex(t.pattern))) continue;
-        const double got = ratio(m, o, t.what);
-        if (got > 0) found.push_back({o.what.target, t.what, t.wanted, got});
+        const double got = ratio(r, m, o, t.what);
+        if (got != 0) found.push_back({o.what.target, t.what, t.wanted, got});
       }
     }
   return found;

@@ -18,12 +18,16 @@ enum class measure {
   grouped,  ///< time of the grouped layout in the same workload / time
   naive,    ///< time of the plain loop / time
   eigen,    ///< time of Eigen / time
+  blas,     ///< time of OpenBLAS / time
+  growth,   ///< exponent of the time a token against T; at most what is wanted
 };
 
 struct verdict {
   std::string target;
   measure what = measure::limit;
   double wanted = 0, got = 0;
+
+  [[nodiscard]] bool met() const { return what == measure::growth ? got <= wanted : got >= wanted; }
 };
 
 /// The verdicts on all targets that the results answer, in the order of the rows.

@@ -73,5 +73,8 @@ struct settings {
 [[nodiscard]] std::vector<workload> diagonal_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> hlru_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> bdlru_workloads(const settings& s);
+[[nodiscard]] std::vector<workload> generalized_workloads(const settings& s);
+[[nodiscard]] std::vector<workload> selective_ssm_workloads(const settings& s);
+[[nodiscard]] std::vector<workload> rglru_workloads(const settings& s);
 
 }  // namespace bench

@@ -27,6 +27,21 @@ template <class S, int Rank>
 class lane_state;
 }  // namespace scan
 
+namespace pattern {
+struct order;
+struct dense;
+struct power2;
+struct square1;
+struct linear;
+template <class F>
+struct user;
+template <class P>
+struct cached;
+class table;
+class ring;
+class slots;
+}  // namespace pattern
+
 template <class S, decay Form = decay::value>
 struct diagonal;
 template <class S, int M, normalise N = normalise::softmax, gates Order = gates::natural,
@@ -34,5 +49,16 @@ template <class S, int M, normalise N = normalise::softmax, gates Order = gates:
 struct hlru;
 template <class S, int M, normalise N = normalise::softmax, gates Order = gates::natural>
 struct bdlru;
+template <class S, discretisation Rule = discretisation::euler>
+struct selective_ssm;
+template <class S, int Width>
+struct causal_conv;
+
+template <class S, class Pattern, weights W = weights::given>
+struct generalized;
+template <class S, class Pattern, weights W = weights::softmax, direct A = direct::self>
+struct generalized_scores;
+template <class S, gate_form Form = gate_form::probability>
+struct rglru;
 
 }  // namespace maslin::inline MASLIN_ABI

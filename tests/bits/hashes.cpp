@@ -13,6 +13,7 @@
 #include <maslin/maslin.hpp>
 
 #include <bit>
+#include <complex>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -27,6 +28,7 @@
 namespace {
 
 using maslin::decay;
+using maslin::gate_form;
 using maslin::gate_side;
 using maslin::gates;
 using maslin::index_t;
@@ -185,6 +187,58 @@ line diagonal(const char* form, const sizes& n) {
                   maslin::row_major(out.data(), B, T, D), h, maslin::row_major(h.data(), B, D))};
 }
 
+template <class S>
+line complex_diagonal(const sizes& n) {
+  const auto [B, T, D] = n;
+  integers r(404);
+  std::vector<S> gate(static_cast<std::size_t>(2 * B * T * D));
+  for (std::size_t i = 0; i < gate.size(); i += 2) {
+    const bool sticky = is_sticky(static_cast<index_t>(i / 2) % D);
+    // Of modulus below one: (1 - d, d / 2), or both parts up to 0.7.
+    const S d = fraction<S>(r.between(1, 16), 24);
+    gate[i] = sticky ? 1 - d : fraction<S>(r.between(-11468, 11468), 14);
+    gate[i + 1] = sticky ? d / 2 : fraction<S>(r.between(-11468, 11468), 14);
+  }
+  const auto input = numbers<S>(2 * B * T * D, r);
+  auto h = numbers<S>(2 * B * D, r);
+  std::vector<S> out(input.size());
+  using number = std::complex<S>;
+  using mixer_t = maslin::diagonal<number>;
+  const auto rows = [&, B = B, T = T, D = D](const std::vector<S>& v) {
+    return maslin::row_major(reinterpret_cast<const number*>(v.data()), B, T, D);
+  };
+  return {std::string("complex_diagonal/") + scalar_name<S> + shape_text("D", n),
+          hash_of(mixer_t{.channels = D, .decay = {}},
+                  typename mixer_t::tokens{.gate = rows(gate), .input = rows(input)}, out,
+                  maslin::row_major(reinterpret_cast<number*>(out.data()), B, T, D), h,
+                  maslin::row_major(h.data(), B, D, 2))};
+}
+
+template <class S, gate_form Form>
+line rglru(const char* form, const sizes& n) {
+  const auto [B, T, D] = n;
+  integers r(505);
+  std::vector<S> gates, decay;
+  for (index_t i = 0; i < 2 * B * T * D; ++i)
+    gates.push_back(Form == gate_form::logit ? fraction<S>(r.between(-4095, 4095), 10)
+                                             : fraction<S>(r.between(0, 1 << 20), 20));
+  // From decays that keep all but 1e-5 of the state to ones that underflow.
+  for (index_t i = 0; i < D; ++i) decay.push_back(fraction<S>(r.between(-12288, 16384), 10));
+  const auto input = numbers<S>(B * T * D, r);
+  auto h = numbers<S>(B * D, r);
+  std::vector<S> out(input.size());
+  using mixer_t = maslin::rglru<S, Form>;
+  const auto rows = [&, B = B, T = T, D = D](const S* v) { return maslin::row_major(v, B, T, D); };
+  const typename mixer_t::tokens tokens{.recurrence_gate = rows(std::as_const(gates).data()),
+                                        .input_gate = rows(std::as_const(gates).data() + B * T * D),
+                                        .input = rows(input.data())};
+  return {
+      std::string("rglru/") + scalar_name<S> + "/" + form + shape_text("D", n),
+      hash_of(mixer_t{.channels = D, .decay = maslin::row_major(std::as_const(decay).data(), D)},
+              tokens, out, maslin::row_major(out.data(), B, T, D), h,
+              maslin::row_major(h.data(), B, D))};
+}
+
 template <class S, int M, normalise N, gate_side Side = gate_side::read>
 line hlru(const sizes& n) {
   const auto [B, T, D] = n;
@@ -235,6 +289,62 @@ line bdlru(const sizes& n) {
                   maslin::row_major(h.data(), B, G, M))};
 }
 
+template <class S, maslin::discretisation Rule>
+line selective_ssm(const char* rule, index_t N, const sizes& n) {
+  const auto [B, T, D] = n;
+  integers r(404);
+  const auto between = [&](index_t count, std::int64_t low, std::int64_t high, int shift) {
+    std::vector<S> x(static_cast<std::size_t>(count));
+    for (S& v : x) v = fraction<S>(r.between(low, high), shift);
+    return x;
+  };
+  // Decays from 2^-20 to 16, steps of softplus(-8) to softplus(2).
+  const auto decay = between(D * N, -16 << 20, -1, 20), skip = between(D, -4096, 4096, 12);
+  const auto dt = between(B * T * D, -8192, 2048, 10), gate = between(B * T * D, -4096, 4096, 10);
+  const auto write = between(B * T * N, -4096, 4096, 11),
+             read = between(B * T * N, -4096, 4096, 11);
+  const auto input = numbers<S>(B * T * D, r);
+  auto h = numbers<S>(B * D * N, r);
+  std::vector<S> out(input.size());
+  using mixer_t = maslin::selective_ssm<S, Rule>;
+  using maslin::row_major;
+  const mixer_t mixer{.channels = D,
+                      .state_dim = N,
+                      .decay = row_major(decay.data(), D, N),
+                      .skip = row_major(skip.data(), D),
+                      .dt_bias = row_major(skip.data(), D)};
+  const typename mixer_t::tokens tokens{.dt = row_major(dt.data(), B, T, D),
+                                        .input = row_major(input.data(), B, T, D),
+                                        .write = row_major(write.data(), B, T, 1, N),
+                                        .read = row_major(read.data(), B, T, 1, N),
+                                        .output_gate = row_major(gate.data(), B, T, D)};
+  return {
+      std::string("selective_ssm/") + scalar_name<S> + "/" + rule + "/N:" + std::to_string(N) +
+          shape_text("D", n),
+      hash_of(mixer, tokens, out, row_major(out.data(), B, T, D), h, row_major(h.data(), B, D, N))};
+}
+
+template <class S, int Width>
+line causal_conv(const sizes& n) {
+  const auto [B, T, D] = n;
+  integers r(505);
+  const auto weight = numbers<S>(D * Width, r), bias = numbers<S>(D, r),
+             input = numbers<S>(B * T * D, r);
+  auto h = numbers<S>(B * D * (Width - 1), r);
+  std::vector<S> out(input.size());
+  using mixer_t = maslin::causal_conv<S, Width>;
+  using maslin::row_major;
+  const mixer_t mixer{.channels = D,
+                      .weight = row_major(weight.data(), D, Width),
+                      .bias = row_major(bias.data(), D),
+                      .silu = true};
+  const typename mixer_t::tokens tokens{.input = row_major(input.data(), B, T, D)};
+  return {std::string("causal_conv/") + scalar_name<S> + "/W:" + std::to_string(Width) +
+              shape_text("D", n),
+          hash_of(mixer, tokens, out, row_major(out.data(), B, T, D), h,
+                  row_major(h.data(), B, D, Width - 1))};
+}
+
 /// Odd sizes: a tail beside whole registers, and rows that fit in one register.
 constexpr sizes wide{2, 65, 21}, narrow{3, 129, 5}, lengthy{1, 4097, 3};
 
@@ -246,6 +356,17 @@ void add_diagonal(std::vector<line>& all) {
   all.push_back(diagonal<double, decay::value>("value", narrow));
   all.push_back(diagonal<double, decay::log>("log", wide));
   all.push_back(diagonal<double, decay::complement>("complement", narrow));
+}
+
+void add_complex_and_rglru(std::vector<line>& all) {
+  all.push_back(complex_diagonal<float>(wide));
+  all.push_back(complex_diagonal<float>(lengthy));
+  all.push_back(complex_diagonal<double>(wide));
+  all.push_back(rglru<float, gate_form::probability>("probability", wide));
+  all.push_back(rglru<float, gate_form::probability>("probability", lengthy));
+  all.push_back(rglru<float, gate_form::logit>("logit", wide));
+  all.push_back(rglru<double, gate_form::probability>("probability", wide));
+  all.push_back(rglru<double, gate_form::logit>("logit", narrow));
 }
 
 void add_hlru(std::vector<line>& all) {
@@ -287,6 +408,86 @@ void add_bdlru(std::vector<line>& all) {
   all.push_back(bdlru<double, 8, normalise::none>(narrow));
 }
 
+/// Two heads of E channels; rows with an L1 norm below 1.
+template <class S, class P, maslin::weights W = maslin::weights::given>
+line generalized(const char* pattern, const P& p, const sizes& n) {
+  const auto [B, T, E] = n;
+  constexpr index_t H = 2;
+  const index_t slots = maslin::pattern::max_levels(p, T);
+  integers r(404);
+  std::vector<S> self(static_cast<std::size_t>(B * T * H));
+  std::vector<S> past(self.size() * static_cast<std::size_t>(slots));
+  for (S& v : self) v = fraction<S>(r.between(-2047, 2047), 12);
+  for (S& v : past) v = fraction<S>(r.between(-2047, 2047), 12) / static_cast<S>(slots);
+  const auto input = numbers<S>(B * T * H * E, r);
+  std::vector<S> out(input.size());
+  using mixer_t = maslin::generalized<S, P, W>;
+  const mixer_t mixer{.heads = H, .value_dim = E, .pattern = p};
+  auto state = mixer.make_state(B, T);
+  mixer.scan(maslin::exec::sequential{},
+             {.self = maslin::row_major(std::as_const(self).data(), B, T, H),
+              .past = maslin::row_major(std::as_const(past).data(), B, T, H, slots),
+              .input = maslin::row_major(input.data(), B, T, H, E),
+              .offsets = {}},
+             maslin::row_major(out.data(), B, T, H, E), state);
+  hash all;
+  all.add(out);
+  return {std::string("generalized/") + scalar_name<S> + "/" + pattern + shape_text("E", n),
+          all.text()};
+}
+
+/// Queries and keys of 11 numbers.
+template <class S, class M>
+line scores(const char* name, const M& of, const sizes& n) {
+  const auto [B, T, E] = n;
+  constexpr index_t H = 2, K = 11;
+  integers r(505);
+  const auto query = numbers<S>(B * T * H * K, r), key = numbers<S>(B * T * H * K, r),
+             input = numbers<S>(B * T * H * E, r);
+  std::vector<S> out(input.size());
+  M mixer = of;
+  mixer.heads = H;
+  mixer.key_dim = K;
+  mixer.value_dim = E;
+  mixer.scale = S(0.125);
+  auto state = mixer.make_state(B, T);
+  mixer.scan(maslin::exec::sequential{},
+             {.query = maslin::row_major(query.data(), B, T, H, K),
+              .key = maslin::row_major(key.data(), B, T, H, K),
+              .input = maslin::row_major(input.data(), B, T, H, E),
+              .offsets = {}},
+             maslin::row_major(out.data(), B, T, H, E), state);
+  hash all;
+  all.add(out);
+  return {std::string("generalized_scores/") + scalar_name<S> + "/" + name + shape_text("E", n),
+          all.text()};
+}
+
+void add_generalized(std::vector<line>& all) {
+  using namespace maslin::pattern;
+  using maslin::weights;
+  all.push_back(generalized<float, order>("order3", {3}, wide));
+  all.push_back(generalized<float, dense>("dense", {}, sizes{1, 300, 21}));
+  all.push_back(generalized<double, power2>("power2", {}, narrow));
+  all.push_back(generalized<float, cached<square1>>("cached-square1", {}, wide));
+  all.push_back(
+      generalized<float, cached<power2>, weights::softmax>("softmax-cached-power2", {}, wide));
+  all.push_back(scores<float>("softmax-cached-square1",
+                              maslin::generalized_scores<float, cached<square1>>{}, wide));
+  maslin::chacal<float> chained;
+  chained.feedback = 0.75f;
+  all.push_back(scores<float>("chacal", chained, narrow));
+}
+
+void add_selective(std::vector<line>& all) {
+  using enum maslin::discretisation;
+  all.push_back(selective_ssm<float, euler>("euler", 16, wide));
+  all.push_back(selective_ssm<double, euler>("euler", 5, narrow));
+  all.push_back(selective_ssm<float, zero_order_hold>("zero_order_hold", 3, wide));
+  all.push_back(causal_conv<float, 4>(wide));
+  all.push_back(causal_conv<double, 3>(narrow));
+}
+
 /// Compares with the lines of `file`; prints what differs and returns how much does.
 int differences(const std::vector<line>& all, const std::filesystem::path& file) {
   std::ifstream stream(file);
@@ -322,6 +523,9 @@ int main(int argc, char** argv) {
   add_diagonal(all);
   add_hlru(all);
   add_bdlru(all);
+  add_generalized(all);
+  add_selective(all);
+  add_complex_and_rglru(all);
   if (argument == "--write") {
     for (const line& l : all) std::printf("%s %s\n", l.name.c_str(), l.hash.c_str());
     return 0;

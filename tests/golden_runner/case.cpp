@@ -57,6 +57,7 @@ test_case::test_case(const std::filesystem::path& meta_file) : folder_(meta_file
   mixer_ = string_of(meta, "mixer");
   if (meta.contains("m")) order_ = order_of(meta["m"]);
   if (meta.contains("normalisation")) normalisation_ = string_of(meta, "normalisation");
+  if (meta.contains("pattern")) pattern_ = string_of(meta, "pattern");
   if (meta.contains("complex_arrays")) {
     is_complex_ = !meta["complex_arrays"].is_array() || !meta["complex_arrays"].empty();
   }
@@ -91,6 +92,11 @@ maslin::normalise test_case::normalisation() const {
     throw bad_case("meta.json: unknown normalisation '" + *normalisation_ + "'");
   }
   return found->second;
+}
+
+const std::string& test_case::pattern() const {
+  if (!pattern_) throw bad_case("meta.json has no 'pattern'");
+  return *pattern_;
 }
 
 std::size_t test_case::rank(const std::string& array) const {

@@ -44,6 +44,10 @@ class test_case {
   /// throws    bad_case for a name that is not a normalisation
   [[nodiscard]] maslin::normalise normalisation() const;
 
+  /// The name of the pattern of a generalised mixer.
+  /// throws    bad_case where the meta has no `pattern`
+  [[nodiscard]] const std::string& pattern() const;
+
   /// The extents of an array, which must have `rank` of them.
   /// throws    bad_case
   [[nodiscard]] shape extents(const std::string& array, std::size_t rank) const;
@@ -58,7 +62,7 @@ class test_case {
   std::filesystem::path folder_;
   std::string mixer_;
   std::optional<int> order_;
-  std::optional<std::string> normalisation_;
+  std::optional<std::string> normalisation_, pattern_;
   bool is_complex_ = false;
   double tolerance_ = 1e-12;
   std::map<std::string, shape> shapes_;

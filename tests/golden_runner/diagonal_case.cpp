@@ -63,8 +63,8 @@ subject diagonal_of(decay form, const std::string& name) {
 }  // namespace
 
 void run_diagonal(const test_case& test, verdict& into) {
-  if (test.is_complex()) throw skipped_case("this library has no complex diagonal recurrence");
-  if (test.has("recurrent_gate")) throw skipped_case("this library has no mixer rglru");
+  if (test.is_complex()) return run_complex_diagonal(test, into);
+  if (test.has("recurrent_gate")) return run_rglru(test, into);
   test.allow_only({"x", "g", "h", "h_final", "initial_state"});
 
   const shape size = test.extents("x", 3), state_size{size[0], size[2]};

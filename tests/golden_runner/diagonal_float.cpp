@@ -2,3 +2,4 @@
 #include "diagonal_paths.hpp"
 
 template void golden::diagonal_paths<float>(const problem&, maslin::decay, extent, const report&);
+template void golden::complex_paths<float>(const problem&, extent, const report&);

@@ -8,6 +8,7 @@
 #include <maslin/core/view.hpp>
 #include <maslin/mixer/diagonal.hpp>
 
+#include <complex>
 #include <vector>
 
 namespace golden {
@@ -33,6 +34,28 @@ void diagonal_paths(const problem& p, maslin::decay form, extent paths, const re
     case decay::log: return run.template operator()<decay::log>();
     case decay::complement: return run.template operator()<decay::complement>();
   }
+}
+
+template <class S>
+void complex_paths(const problem& p, extent paths, const report& each) {
+  using number = std::complex<S>;
+  const index_t B = p.batch, T = p.steps, D = p.width;
+  const std::vector<S> gate = converted<S>(p.gate), input = converted<S>(p.input),
+                       initial = converted<S>(p.initial);
+  const auto rows = [&](const std::vector<S>& v) {
+    return maslin::row_major(reinterpret_cast<const number*>(v.data()), B, T, D);
+  };
+  using mixer = maslin::diagonal<number>;
+  const auto no_lags = [](const view<number, 3>&) { return std::vector<double>{}; };
+  run_paths("", mixer{.channels = D, .decay = {}},
+            typename mixer::tokens{.gate = rows(gate), .input = rows(input)},
+            maslin::row_major(static_cast<number*>(nullptr), B, T, D),
+            maslin::row_major(initial.data(), B, D, 2), 1, paths, no_lags, each);
+  // The first row of gates as decays fixed in time: those of the case, which is time-invariant.
+  run_paths("fixed", mixer{.channels = D, .decay = {rows(gate).data_handle(), {D}, {1}}},
+            typename mixer::tokens{.gate = {}, .input = rows(input)},
+            maslin::row_major(static_cast<number*>(nullptr), B, T, D),
+            maslin::row_major(initial.data(), B, D, 2), 1, paths, no_lags, each);
 }
 
 }  // namespace golden

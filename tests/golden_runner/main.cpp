@@ -23,7 +23,11 @@ struct counts {
 void run_case(const std::filesystem::path& meta_file, const std::string& name, counts& total) {
   using namespace golden;
   static const std::map<std::string, void (*)(const test_case&, verdict&)> mixers{
-      {"diagonal", run_diagonal}, {"hlru", run_hlru}, {"bdlru", run_bdlru}};
+      {"diagonal", run_diagonal},
+      {"hlru", run_hlru},
+      {"bdlru", run_bdlru},
+      {"generalized", run_generalized},
+      {"selective_ssm", run_selective_ssm}};
   const char* word = "failed";
   std::string line;
   int* count = &total.failed;

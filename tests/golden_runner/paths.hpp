@@ -126,8 +126,12 @@ void run_paths(const std::string& name, const Mixer& mixer, const typename Mixer
 
   for (const policy& p : policies(paths)) {
     for (const index_t split : splits(p.splits, order, T)) {
-      std::vector<S> y_values = unwritten<S>(y_shape.size());
-      const Output y(y_values.data(), y_shape.extents(), y_shape.strides());
+      // A complex number is an array of two real ones.
+      using number = typename Output::value_type;
+      constexpr auto parts = static_cast<index_t>(sizeof(number) / sizeof(S));
+      std::vector<S> y_values = unwritten<S>(parts * y_shape.size());
+      const Output y(reinterpret_cast<number*>(y_values.data()), y_shape.extents(),
+                     y_shape.strides());
       auto state = prefill(p, split, y);
       for (index_t t = split; t < T; ++t) mixer.step(tokens[t], maslin::time_at(y, t), state);
 

@@ -5,8 +5,10 @@
 #include "paths.hpp"
 
 #include <maslin/core/types.hpp>
+#include <maslin/core/view.hpp>
 
 #include <string>
+#include <vector>
 
 namespace golden {
 
@@ -17,6 +19,15 @@ namespace golden {
 template <class S>
 void diagonal_paths(const problem& p, maslin::decay form, extent paths, const report& each);
 
+/// gate [B, T, D, 2], input [B, T, D, 2], initial [B, D, 2]: real and imaginary parts.
+template <class S>
+void complex_paths(const problem& p, extent paths, const report& each);
+
+/// gate: recurrence gates [B, T, D], input gates [B, T, D], decays [D]; input [B, T, D]; initial
+/// [B, D].
+template <class S>
+void rglru_paths(const problem& p, extent paths, const report& each);
+
 /// gate [B, T, D, M+1], input [B, T, D], initial [B, D, M]; in both orders of the gates.
 template <class S>
 void hlru_paths(const problem& p, extent paths, const report& each);
@@ -25,10 +36,53 @@ void hlru_paths(const problem& p, extent paths, const report& each);
 template <class S>
 void bdlru_paths(const problem& p, extent paths, const report& each);
 
+/// A generalised mixer with given coefficients, one sequence of one head.
+struct rows_problem {
+  std::string pattern;
+  index_t steps = 0, width = 0, slots = 0;      // T, E, S
+  std::vector<double> self{}, past{}, input{};  // [T], [T, S], [T, E]
+};
+template <class S>
+void generalized_paths(const rows_problem& p, extent paths, const report& each);
+/// The arrays that `problem::gate` holds one after another for a selective state-space model.
+template <class S>
+struct selective_views {
+  view<const S, 3> dt, gate;     // [B, T, D]
+  view<const S, 4> write, read;  // [B, T, 1, N]
+  view<const S, 2> decay;        // [D, N]
+  view<const S, 1> skip, bias;   // [D]
+};
+template <class S>
+[[nodiscard]] selective_views<S> selective_parts(const problem& p, const S* numbers) {
+  const index_t B = p.batch, T = p.steps, D = p.width, N = p.order;
+  const auto take = [&](index_t count) {
+    const S* const part = numbers;
+    numbers += count;
+    return part;
+  };
+  selective_views<S> v;
+  v.dt = maslin::row_major(take(B * T * D), B, T, D);
+  v.gate = maslin::row_major(take(B * T * D), B, T, D);
+  v.write = maslin::row_major(take(B * T * N), B, T, 1, N);
+  v.read = maslin::row_major(take(B * T * N), B, T, 1, N);
+  v.decay = maslin::row_major(take(D * N), D, N);
+  v.skip = maslin::row_major(take(D), D);
+  v.bias = maslin::row_major(take(D), D);
+  return v;
+}
+
+/// gate as above, input [B, T, D]; initial [B, D, N], N being the problem's order.
+template <class S>
+void selective_ssm_paths(const problem& p, extent paths, const report& each);
+
 /// Runs one case by all paths of its mixer.
 /// throws    bad_case, skipped_case
 void run_diagonal(const test_case& test, verdict& into);
+void run_complex_diagonal(const test_case& test, verdict& into);
+void run_rglru(const test_case& test, verdict& into);
 void run_hlru(const test_case& test, verdict& into);
 void run_bdlru(const test_case& test, verdict& into);
+void run_generalized(const test_case& test, verdict& into);
+void run_selective_ssm(const test_case& test, verdict& into);
 
 }  // namespace golden

@@ -10,6 +10,8 @@
 ///
 ///               gates of a channel   values   state
 ///   diagonal    1                    1        1
+///   complex     2                    2        2     (real and imaginary parts)
+///   rglru       2                    1        1
 ///   hlru        M + 1                1        M
 ///   bdlru       M (M + 1)            M        M
 
@@ -21,13 +23,16 @@
 #include <maslin/maslin.hpp>
 #include <maslin/recurrence/normalise.hpp>
 #include <maslin/reference/bdlru.hpp>
+#include <maslin/reference/complex_diagonal.hpp>
 #include <maslin/reference/diagonal.hpp>
 #include <maslin/reference/hlru.hpp>
+#include <maslin/reference/rglru.hpp>
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
+#include <complex>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -190,16 +195,19 @@ class subject {
   /// The coefficients that the kernel makes of one row of logits.
   [[nodiscard]] virtual std::vector<S> coefficients(std::span<const S> row) const = 0;
 
+  /// Fills the gates of one channel, unless they are rows of an order: then false.
+  [[nodiscard]] virtual bool fill_gates(std::span<S>, bool, random&) const { return false; }
+
   /// Rows of gates that a channel has, and numbers of a row.
   [[nodiscard]] index_t rows() const { return each.gates / row_size(); }
   [[nodiscard]] index_t row_size() const { return each.gates == 1 ? 1 : order + 1; }
   [[nodiscard]] bool is_first_order() const { return each.gates == 1; }
 
   /// |err| <= factor u W; of the recurrence alone where coefficients are exact.
-  [[nodiscard]] double factor(walk w) const {
+  [[nodiscard]] virtual double factor(walk w) const {
     return is_first_order() ? error_factor(w, form) : error_factor(w, order, kind);
   }
-  [[nodiscard]] double factor_of_recurrence(walk w) const {
+  [[nodiscard]] virtual double factor_of_recurrence(walk w) const {
     if (!is_first_order()) return error_factor(w, order, normalise::none);
     return error_factor(w, form == decay::log ? decay::value : form);
   }
@@ -241,6 +249,65 @@ struct anatomy<diagonal<S, Form>> {
                                            std::vector<bounded<Real>>& h) {
     return diagonal_bounds<Real, S>(Form, gate, input, h);
   }
+};
+
+/// Views of complex numbers are made of views of their parts, [B, T, D, 2].
+template <class S, decay Form>
+struct anatomy<diagonal<std::complex<S>, Form>> {
+  using number = std::complex<S>;
+  using mixer = diagonal<number, Form>;
+  static constexpr per_channel each{2, 2, 2};
+  static constexpr int order = 1, rows = 1;
+  static constexpr normalise kind = normalise::none;
+  static constexpr decay form = Form;
+  using gate_shape = std::array<index_t, 4>;
+  using value_shape = std::array<index_t, 4>;
+
+  static mixer make(index_t channels) { return {.channels = channels, .decay = {}}; }
+  static gate_shape gate(index_t B, index_t T, index_t D, index_t) { return {B, T, D, 2}; }
+  static value_shape values(index_t B, index_t T, index_t D) { return {B, T, D, 2}; }
+  static constexpr gate_shape gate_gaps{6, 4, 0, 0};
+  static constexpr value_shape value_gaps{8, 2, 0, 0};
+  template <class T>
+  static view<T, 3> state(T* h, index_t B, index_t D) {
+    return row_major(h, B, D, 2);
+  }
+  static S& gate_at(const view<S, 4>& v, index_t b, index_t t, index_t c, index_t k) {
+    return v(b, t, c, k);
+  }
+  template <class To, class From>
+  static view<To, 3> complex_view(const view<From, 4>& v) {
+    return {reinterpret_cast<To*>(v.data_handle()),
+            {v.extent(0), v.extent(1), v.extent(2)},
+            {v.stride(0) / 2, v.stride(1) / 2, v.stride(2) / 2}};
+  }
+  static typename mixer::tokens tokens(const view<const S, 4>& gate,
+                                       const view<const S, 4>& input) {
+    return {complex_view<const number>(gate), complex_view<const number>(input), {}};
+  }
+  static view<number, 3> output(const view<S, 4>& y) { return complex_view<number>(y); }
+  static void fill(std::span<S> gate, bool sticky, random& r) {
+    const double modulus = sticky ? 1 - 1e-6 * r.uniform(0.1, 1) : r.uniform(0, 1);
+    const double phase = r.uniform(-3.2, 3.2);
+    gate[0] = static_cast<S>(modulus * std::cos(phase));
+    gate[1] = static_cast<S>(modulus * std::sin(phase));
+  }
+  static void reference(view<const double, 5> gate, view<const double, 4> input, double* h,
+                        view<double, 4> y) {
+    using wide = std::complex<double>;
+    const index_t B = y.extent(0), T = y.extent(1), D = y.extent(2);
+    const auto of = [&](auto* p) { return row_major(p, B, T, D); };
+    reference::complex_diagonal(of(reinterpret_cast<const wide*>(gate.data_handle())),
+                                of(reinterpret_cast<const wide*>(input.data_handle())),
+                                row_major(reinterpret_cast<wide*>(h), B, D),
+                                of(reinterpret_cast<wide*>(y.data_handle())));
+  }
+  template <class Real>
+  static std::vector<bounded<Real>> bounds(view<const S, 5> gate, view<const S, 4> input,
+                                           std::vector<bounded<Real>>& h) {
+    return complex_bounds<Real, S>(gate.data_handle(), input, h);
+  }
+  static double factor(walk w) { return 2 * per_term(w); }
 };
 
 template <class S, int M, normalise N, gates Order, gate_side Side>
@@ -351,6 +418,69 @@ struct anatomy<bdlru<S, M, N, Order>> {
   }
 };
 
+/// The two gates of a channel lie in rows of channels here, [B, T, 2, D]. Its decay is the same in
+/// all channels, which laws permute.
+template <class S, gate_form Form>
+struct anatomy<rglru<S, Form>> {
+  using mixer = rglru<S, Form>;
+  static constexpr per_channel each{2, 1, 1};
+  static constexpr int order = 1, rows = 1;
+  static constexpr normalise kind = normalise::none;
+  static constexpr decay form = decay::value;
+  using gate_shape = std::array<index_t, 4>;
+  using value_shape = std::array<index_t, 3>;
+  static constexpr S decay_of_all = S(0.5);
+
+  static mixer make(index_t channels) {
+    static const std::vector<S> decays(1 << 14, decay_of_all);
+    return {.channels = channels, .decay = row_major(decays.data(), channels)};
+  }
+  static gate_shape gate(index_t B, index_t T, index_t D, index_t) { return {B, T, 2, D}; }
+  static value_shape values(index_t B, index_t T, index_t D) { return {B, T, D}; }
+  static constexpr gate_shape gate_gaps{7, 3, 1, 0};
+  static constexpr value_shape value_gaps{5, 2, 0};
+  template <class T>
+  static view<T, 2> state(T* h, index_t B, index_t D) {
+    return row_major(h, B, D);
+  }
+  static S& gate_at(const view<S, 4>& v, index_t b, index_t t, index_t c, index_t k) {
+    return v(b, t, k, c);
+  }
+  static typename mixer::tokens tokens(const view<const S, 4>& gate,
+                                       const view<const S, 3>& input) {
+    return {slice(gate, 2, 0), slice(gate, 2, 1), input, {}};
+  }
+  static void fill(std::span<S> gate, bool sticky, random& r) {
+    double keep = sticky ? stickiness_of_gates * r.uniform(0.1, 1) : r.uniform();
+    double let_in = r.uniform();
+    if (Form == gate_form::logit) {
+      keep = std::log(keep / (1 - keep));
+      let_in = 6 * let_in - 3;
+    }
+    gate[0] = static_cast<S>(keep);
+    gate[1] = static_cast<S>(let_in);
+  }
+  static void reference(view<const double, 4> gate, view<const double, 3> input, double* h,
+                        view<double, 3> y) {
+    const std::vector<double> decays(static_cast<std::size_t>(y.extent(2)), double{decay_of_all});
+    std::vector<bool> begun(static_cast<std::size_t>(y.extent(0)), false);
+    reference::rglru(Form, row_major(decays.data(), y.extent(2)), slice(gate, 3, 0),
+                     slice(gate, 3, 1), input, row_major(h, y.extent(0), y.extent(2)), begun, y);
+  }
+  template <class Real>
+  static std::vector<bounded<Real>> bounds(view<const S, 4> gate, view<const S, 3> input,
+                                           std::vector<bounded<Real>>& h) {
+    const std::vector<S> decays(static_cast<std::size_t>(input.extent(2)), decay_of_all);
+    return rglru_bounds<Real, S>(Form, row_major(decays.data(), input.extent(2)), slice(gate, 3, 0),
+                                 slice(gate, 3, 1), input, h);
+  }
+  static double factor(walk w) { return per_term(w); }
+
+ private:
+  /// Decays within 1e-6 of 1.
+  static constexpr double stickiness_of_gates = 1e-7;
+};
+
 // ---- a mixer as a subject ----
 
 template <class Mixer>
@@ -385,15 +515,17 @@ class stage_of final : public stage<typename Mixer::scalar_type> {
   outcome<S> run(const plan& how) override {
     poisoned<S, value_rank> y(A::values(batch_, length_, channels_), gaps_);
     if (how.in_place) y.assign(std::span<const S>(input_.values()));
-    typename Mixer::tokens tokens{.gate = gate_.get(), .input = input_.get()};
-    if (how.in_place) tokens.input = y.get();
+    auto tokens = tokens_of(gate_.get(), how.in_place ? y.get() : input_.get());
 
     auto state = mixer_.make_state(sequences_);
     state.copy_from(A::template state<const S>(initial_.data(), sequences_, channels_));
     index_t begin = 0;
     for (const leg& l : how.legs) {
-      std::visit([&](const auto& policy) { walk(policy, tokens, y.get(), begin, l.end, state); },
-                 l.how);
+      std::visit(
+          [&](const auto& policy) {
+            walk(policy, tokens, output_of(y.get()), begin, l.end, state);
+          },
+          l.how);
       if (how.stored) state = through_store(state);
       begin = l.end;
     }
@@ -405,6 +537,20 @@ class stage_of final : public stage<typename Mixer::scalar_type> {
   }
 
  private:
+  template <class Gate, class Input>
+  static typename Mixer::tokens tokens_of(const Gate& gate, const Input& input) {
+    if constexpr (requires { A::tokens(gate, input); })
+      return A::tokens(gate, input);
+    else
+      return {.gate = gate, .input = input};
+  }
+  template <class Output>
+  static typename Mixer::output output_of(const Output& y) {
+    if constexpr (requires { A::output(y); })
+      return A::output(y);
+    else
+      return y;
+  }
   template <class Policy>
   void walk(const Policy& policy, typename Mixer::tokens& tokens, const typename Mixer::output& y,
             index_t begin, index_t end, typename Mixer::state& state) const {
@@ -458,6 +604,26 @@ class subject_of final : public subject<typename Mixer::scalar_type> {
   std::vector<bounded<real>> bounds(const problem<S>& p) const override {
     auto h = exact_state<real, S>(p.initial);
     return A::template bounds<real>(natural_gate(p, p.gate.data()), values(p, p.input.data()), h);
+  }
+  double factor(walk w) const override {
+    if constexpr (requires { A::factor(w); })
+      return A::factor(w);
+    else
+      return subject<S>::factor(w);
+  }
+  double factor_of_recurrence(walk w) const override {
+    if constexpr (requires { A::factor(w); })
+      return A::factor(w);
+    else
+      return subject<S>::factor_of_recurrence(w);
+  }
+  bool fill_gates(std::span<S> gate, bool sticky, random& r) const override {
+    if constexpr (requires { A::fill(gate, sticky, r); }) {
+      A::fill(gate, sticky, r);
+      return true;
+    } else {
+      return false;
+    }
   }
   std::vector<S> coefficients(std::span<const S> row) const override {
     constexpr std::size_t size = A::order + 1;
@@ -571,6 +737,7 @@ template <class S>
       for (index_t c = 0; c < C; ++c) {
         const bool sticky = kind == memory::sticky || (kind == memory::mixed && c % 3 != 2);
         const auto gate = p.gates_at(b, t, c);
+        if (m.fill_gates(gate, sticky, r)) continue;
         if (m.is_first_order()) {
           gate[0] = static_cast<S>(first_order_gate(m.form, sticky, r));
           continue;

@@ -122,3 +122,102 @@ TEMPLATE_TEST_CASE("decode, default scans and rollbacks allocate nothing", "[mix
   mixer.scan(chunks, tokens, y, state);
   CHECK(allocations_of([&] { mixer.scan(chunks, tokens, y, state); }) == 0);
 }
+
+TEMPLATE_TEST_CASE("mixers of rows decode and scan on one thread without allocating",
+                   "[mixer][allocation]", pattern::dense, pattern::cached<pattern::square1>) {
+  constexpr index_t B = 2, T = 40, H = 2, E = 11, K = 5;
+  const std::vector<float> self(B * T * H, 0.25f), past(B * T * H * 2 * T, 0.01f),
+      input(B * T * H * E, 0.25f), key(B * T * H * K, 0.25f);
+  std::vector<float> out(input.size());
+  const auto y = row_major(out.data(), B, T, H, E);
+  const auto x = row_major(input.data(), B, T, H, E);
+  const auto quiet = [&](const auto& mixer, const auto& tokens) {
+    auto state = mixer.make_state(B, 2 * T);
+    const auto checkpoint = state;
+    CHECK(allocations_of([&] {
+            for (index_t t = 0; t < T / 2; ++t) mixer.step(tokens[t], time_at(y, t), state);
+            mixer.scan(exec::sequential{}, tokens.range(T / 2, T), time_range(y, T / 2, T), state);
+            mixer.scan(exec::scalar{}, tokens.range(0, T / 2), time_range(y, 0, T / 2), state);
+            state = checkpoint;
+            state.reset();
+          }) == 0);
+    // More threads need scratch: the first scan takes it, the second finds it.
+    mixer.scan(exec::sequential{.threads = 3}, tokens, y, state);
+    state.reset();
+    CHECK(allocations_of([&] { mixer.scan(exec::sequential{.threads = 3}, tokens, y, state); }) ==
+          0);
+  };
+  using given_t = generalized<float, TestType>;
+  quiet(given_t{.heads = H, .value_dim = E, .pattern = {}},
+        typename given_t::tokens{.self = row_major(self.data(), B, T, H),
+                                 .past = row_major(past.data(), B, T, H, 2 * T),
+                                 .input = x,
+                                 .offsets = {}});
+  using scores_t = generalized_scores<float, TestType>;
+  scores_t scores;
+  scores.heads = H;
+  scores.key_dim = K;
+  scores.value_dim = E;
+  const auto k = row_major(key.data(), B, T, H, K);
+  quiet(scores, typename scores_t::tokens{.query = k, .key = k, .input = x, .offsets = {}});
+}
+
+TEST_CASE("selective scans and convolutions allocate nothing either", "[mixer][allocation]") {
+  constexpr index_t T = 6, D = 37, N = 5, W = 4;
+  const std::vector<float> x(static_cast<std::size_t>(T * D), 0.25f),
+      rows(static_cast<std::size_t>(T * N), 0.5f), decay(static_cast<std::size_t>(D * N), -1.0f);
+  std::vector<float> out(x.size());
+  const auto y = row_major(out.data(), 1, T, D);
+  const auto values = row_major(x.data(), 1, T, D);
+  const auto shared = row_major(rows.data(), 1, T, 1, N);
+  const auto check = [&](const auto& mixer, const auto& tokens) {
+    auto state = mixer.make_state();
+    CHECK(allocations_of([&] {
+            for (index_t t = 0; t < T; ++t) mixer.step(tokens[t], time_at(y, t), state);
+          }) == 0);
+    CHECK(allocations_of([&] { mixer.scan(exec::sequential{}, tokens, y, state); }) == 0);
+    const exec::chunked chunks{.chunk = 2, .threads = 1};
+    mixer.scan(chunks, tokens, y, state);
+    CHECK(allocations_of([&] { mixer.scan(chunks, tokens, y, state); }) == 0);
+  };
+  using ssm = selective_ssm<float>;
+  check(ssm{.channels = D, .state_dim = N, .decay = row_major(decay.data(), D, N)},
+        ssm::tokens{
+            .dt = values, .input = values, .write = shared, .read = shared, .output_gate = values});
+  using conv = causal_conv<float, W>;
+  check(conv{.channels = D, .weight = row_major(x.data(), D, W)}, conv::tokens{.input = values});
+}
+
+TEST_CASE("an RG-LRU allocates nothing either, nor does a copy of its state",
+          "[mixer][rglru][allocation]") {
+  constexpr index_t T = 6, D = 37;
+  const auto gates = numbers_for<float>(std::array{T, D}),
+             decays = numbers_for<float>(std::array{D});
+  auto out = gates;
+  const auto rows = row_major(std::as_const(gates).data(), 1, T, D);
+  const rglru<float> mixer{.channels = D, .decay = row_major(decays.data(), D)};
+  const rglru<float>::tokens tokens{rows, rows, rows, {}};
+  const auto y = row_major(out.data(), 1, T, D);
+  auto state = mixer.make_state();
+  const auto checkpoint = state;
+  auto copy = state;
+  CHECK(allocations_of([&] { mixer.step(tokens[0], time_at(y, 0), state); }) == 0);
+  CHECK(allocations_of([&] { mixer.step(tokens[0], time_at(y, 0), copy); }) == 0);
+  CHECK(allocations_of([&] { mixer.scan(exec::sequential{}, tokens, y, state); }) == 0);
+  CHECK(allocations_of([&] { state = checkpoint; }) == 0);
+  CHECK(allocations_of([&] { state.reset(); }) == 0);
+}
+
+TEST_CASE("a complex recurrence allocates nothing", "[mixer][complex][allocation]") {
+  using number = std::complex<float>;
+  constexpr index_t T = 6, D = 37;
+  const std::vector<number> numbers(static_cast<std::size_t>(T * D), number(0.5f, 0.25f));
+  auto out = numbers;
+  const auto rows = row_major(numbers.data(), 1, T, D);
+  const diagonal<number> mixer{.channels = D, .decay = {}};
+  const diagonal<number>::tokens tokens{.gate = rows, .input = rows};
+  const auto y = row_major(out.data(), 1, T, D);
+  auto state = mixer.make_state();
+  CHECK(allocations_of([&] { mixer.step(tokens[0], time_at(y, 0), state); }) == 0);
+  CHECK(allocations_of([&] { mixer.scan(exec::sequential{}, tokens, y, state); }) == 0);
+}

@@ -6,6 +6,7 @@
 
 #include <maslin/core/lane.hpp>
 #include <maslin/simd/lane.hpp>
+#include <maslin/simd/twin.hpp>
 
 #include <cmath>
 #include <cstdint>
@@ -98,7 +99,8 @@ TEMPLATE_TEST_CASE("a part of a register is loaded and stored without touching i
 
 TEMPLATE_TEST_CASE("every word of a lane means the same in registers and in scalars",
                    "[simd][lane][bits]", simd::native<float>, simd::native<double>, quarter<float>,
-                   quarter<double>, half<float>, half<double>) {
+                   quarter<double>, half<float>, half<double>, simd::twin<simd::native<float>>,
+                   simd::twin<simd::native<double>>) {
   using V = TestType;
   using L = lane<V>;
   using S = typename L::scalar;
@@ -106,6 +108,7 @@ TEMPLATE_TEST_CASE("every word of a lane means the same in registers and in scal
   maslin::test::random from(1);
   const auto same = [](S x, S y) { return same_bytes(x, y) || (std::isnan(x) && std::isnan(y)); };
   bool fma = true, max = true, abs = true, select = true, any = true, carried = true;
+  bool div = true, sqrt = true;
   for (int trial = 0; trial < 5000; ++trial) {
     numbers<V> a, b, c;
     for (int l = 0; l < L::width; ++l) {
@@ -117,12 +120,15 @@ TEMPLATE_TEST_CASE("every word of a lane means the same in registers and in scal
     const auto fmas = lanes_of(L::fma(x, y, z)), maxima = lanes_of(L::max(x, y));
     const auto magnitudes = lanes_of(L::abs(x)), selected = lanes_of(L::select(x < y, y, z));
     const auto steps = lanes_of(maslin::carry_state(x, y, z));
+    const auto quotients = lanes_of(L::div(x, y)), roots = lanes_of(L::sqrt(x));
     bool some = false;
     for (std::size_t l = 0; l < a.size(); ++l) {
       fma = fma && same(fmas[l], scalar::fma(a[l], b[l], c[l]));
       carried = carried && same(steps[l], maslin::carry_state(a[l], b[l], c[l]));
       // Of a NaN and a number some targets take the NaN in either order.
       if (!std::isnan(a[l])) max = max && same(maxima[l], scalar::max(a[l], b[l]));
+      div = div && same(quotients[l], a[l] / b[l]);
+      sqrt = sqrt && same(roots[l], std::sqrt(a[l])) && same(roots[l], scalar::sqrt(a[l]));
       abs = abs && same(magnitudes[l], scalar::abs(a[l]));
       select = select && same(selected[l], a[l] < b[l] ? b[l] : c[l]);
       some = some || a[l] < b[l];
@@ -132,6 +138,8 @@ TEMPLATE_TEST_CASE("every word of a lane means the same in registers and in scal
   CHECK(fma);
   CHECK(carried);
   CHECK(max);
+  CHECK(div);
+  CHECK(sqrt);
   CHECK(abs);
   CHECK(select);
   CHECK(any);

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// exp, exp_nonpositive, sigmoid and tanh against the C library in a wider type, in units in the last
-// place. The usual run takes every 4,099th float and dense stretches where errors are largest; the
-// hidden test [.exhaustive] takes all 2^32.
+// exp, exp_nonpositive, sigmoid, tanh and the parts of decays against the C library in a wider
+// type, in units in the last place. The usual run takes every 4,099th float and dense stretches
+// where errors are largest; the hidden test [.exhaustive] takes all 2^32.
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
 #include <maslin/core/config.hpp>
+#include <maslin/simd/decay.hpp>
 #include <maslin/simd/lane.hpp>
 #include <maslin/simd/math.hpp>
+#include <maslin/simd/twin.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -122,6 +124,108 @@ struct tanh_function {
   }
 };
 
+struct kept_function {
+  static constexpr bool monotone = false;
+  static constexpr double limit = 2;
+  template <class V>
+  static V of(V x) {
+    return simd::exp2_and_complement(x).kept;
+  }
+  template <class R>
+  static R truth(R x) {
+    return std::exp2(x);
+  }
+  template <class S>
+  static bool defined(S x) {
+    return x <= 0 && x >= S(std::numeric_limits<S>::min_exponent - 1);
+  }
+};
+struct lost_function {
+  static constexpr bool monotone = false;
+  static constexpr double limit = 3;
+  template <class V>
+  static V of(V x) {
+    return simd::exp2_and_complement(x).lost;
+  }
+  template <class R>
+  static R truth(R x) {
+    return -std::expm1(x * R(0.693147180559945309417232121458L));
+  }
+  template <class S>
+  static bool defined(S x) {
+    // A subnormal product would be rounded to fewer digits.
+    return x <= 0 && (x == 0 || x <= -4 * std::numeric_limits<S>::min());
+  }
+};
+struct log1p_function {
+  static constexpr bool monotone = false;
+  static constexpr double limit = 3;
+  template <class V>
+  static V of(V x) {
+    return simd::log1p_of_unit(x);
+  }
+  template <class R>
+  static R truth(R x) {
+    return std::log1p(x);
+  }
+  template <class S>
+  static bool defined(S x) {
+    return x >= 0 && x <= 1;
+  }
+};
+
+/// 2^(x b) with b = 1; the kernels' products reach every argument.
+struct exp2_function {
+  static constexpr bool monotone = false;  // two polynomials meet where the multiple changes
+  static constexpr double limit = 2.6;
+  template <class V>
+  static V of(V x) {
+    return simd::exp2(x, V(lane<V>::broadcast(1)));
+  }
+  template <class R>
+  static R truth(R x) {
+    return std::exp2(x);
+  }
+  /// Where the result is a normal number.
+  template <class S>
+  static bool defined(S x) {
+    return x >= simd::exp2_constants<S>::lowest;
+  }
+};
+struct softplus_function {
+  static constexpr bool monotone = false;
+  static constexpr double limit = 3;
+  template <class V>
+  static V of(V x) {
+    return simd::softplus(x);
+  }
+  template <class R>
+  static R truth(R x) {
+    return (x > 0 ? x : 0) + std::log1p(std::exp(-std::abs(x)));
+  }
+  template <class S>
+  static bool defined(S x) {
+    return x >= (sizeof(S) == 4 ? S(-87.3) : S(-708.3));
+  }
+};
+struct phi1_function {
+  static constexpr bool monotone = false;
+  static constexpr double limit = 6;
+  template <class V>
+  static V of(V x) {
+    return simd::phi1(x, simd::exp(x));
+  }
+  template <class R>
+  static R truth(R x) {
+    return std::abs(x) > 0 ? std::expm1(x) / x : 1;
+  }
+  /// As far as exp(x) is finite.
+  template <class S>
+  static bool defined(S x) {
+    return x >= -std::numeric_limits<S>::max() && x <= (sizeof(S) == 4 ? S(88.7) : S(709.7));
+  }
+};
+
 /// What was seen of one function over many numbers in ascending order.
 template <class S>
 struct findings {
@@ -185,8 +289,8 @@ std::vector<S> every(word<S> step) {
   return x;
 }
 
-/// Dense stretches around 0, around the ends of the domains, and where the reduction by multiples of
-/// ln 2 changes its multiple.
+/// Dense stretches around 0, around the ends of the domains, and where the reduction by multiples
+/// of ln 2 changes its multiple.
 template <class Function, class S>
 void run_stretches(findings<S>& seen) {
   constexpr int count = 1024;
@@ -222,8 +326,9 @@ bool same_lanes(V wide, S scalar) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("functions of float are within their limits over a sample of all floats",
-                   "[simd][math][ulp]", exp_function, exp_nonpositive_function, sigmoid_function,
-                   tanh_function) {
+                   "[simd][math][ulp]", exp_function, exp_nonpositive_function, exp2_function,
+                   softplus_function, phi1_function, sigmoid_function, tanh_function, kept_function,
+                   lost_function, log1p_function) {
   findings<float> sample, dense;
   run<TestType>(every<float>(4099), sample);
   check<TestType>(sample);
@@ -232,8 +337,9 @@ TEMPLATE_TEST_CASE("functions of float are within their limits over a sample of 
 }
 
 TEMPLATE_TEST_CASE("functions of double are within their limits over a sample of doubles",
-                   "[simd][math][ulp]", exp_function, exp_nonpositive_function, sigmoid_function,
-                   tanh_function) {
+                   "[simd][math][ulp]", exp_function, exp_nonpositive_function, exp2_function,
+                   softplus_function, phi1_function, sigmoid_function, tanh_function, kept_function,
+                   lost_function, log1p_function) {
   findings<double> sample, dense, usual;
   run<TestType>(every<double>(std::uint64_t(1) << 47 | 12345), sample);
   check<TestType>(sample);
@@ -248,13 +354,31 @@ TEMPLATE_TEST_CASE("functions of double are within their limits over a sample of
 
 TEMPLATE_TEST_CASE("functions of float are within their limits over all 2^32 floats",
                    "[.exhaustive][simd][math][ulp]", exp_function, exp_nonpositive_function,
-                   sigmoid_function, tanh_function) {
+                   exp2_function, softplus_function, phi1_function, sigmoid_function, tanh_function,
+                   kept_function, lost_function, log1p_function) {
   findings<float> seen;
   constexpr std::uint32_t block = 1u << 16;
   for (std::uint32_t i = 0; i < 1u << 16; ++i)
     run<TestType>(stretch(from_key<float>(i * block), int(block)), seen);
   WARN("worst " << seen.worst << " at " << seen.worst_at << " of " << seen.compared);
   check<TestType>(seen);
+}
+
+TEMPLATE_TEST_CASE("exp2 has the relative error that kernels count with", "[simd][math][ulp]",
+                   float, double) {
+  using S = TestType;
+  const double allowed = sizeof(S) == 4 ? 3 : 1.6;
+  const real<S> unit = std::numeric_limits<S>::epsilon() / 2;
+  maslin::test::random numbers(3);
+  double worst = 0;
+  for (int i = 0; i < 400000; ++i) {
+    const S x = S(numbers.uniform(-1, 1));
+    const real<S> truth = std::exp2(real<S>(x));
+    worst = std::max(worst, double(std::abs(simd::exp2(x, S(1)) - truth) / (truth * unit)));
+  }
+  CAPTURE(worst);
+  // Outside the FMA family the polynomial's products round too.
+  CHECK(worst <= (maslin::fused_family ? allowed : allowed + 0.5));
 }
 
 TEMPLATE_TEST_CASE("exact results are exact", "[simd][math][exact]", float, double) {
@@ -275,6 +399,26 @@ TEMPLATE_TEST_CASE("exact results are exact", "[simd][math][exact]", float, doub
   CHECK(simd::exp_nonpositive(-huge) == 0);
   CHECK(simd::exp_nonpositive(-inf) == 0);
   CHECK(std::isnan(simd::exp_nonpositive(nan)));
+  const S lowest = simd::exp2_constants<S>::lowest, beyond = simd::exp2_constants<S>::beyond;
+  CHECK(simd::exp2(S(0), S(7)) == 1);
+  CHECK(simd::exp2(S(0.5), S(-6)) == S(0.125));
+  CHECK(simd::exp2(lowest, S(1)) == std::numeric_limits<S>::min());
+  CHECK(simd::exp2(std::nextafter(lowest, -inf), S(1)) == 0);
+  CHECK(simd::exp2(S(-1e4), S(20)) == 0);
+  CHECK(simd::exp2(S(1), beyond) == inf);
+  CHECK(simd::exp2(S(1), -inf) == 0);
+  CHECK(simd::exp2(S(1), inf) == inf);
+  CHECK(std::isnan(simd::exp2(nan, S(1))));
+  CHECK(std::isnan(simd::exp2(S(0), inf)));
+  CHECK(simd::softplus(below) == 0);
+  CHECK(simd::softplus(-inf) == 0);
+  CHECK(simd::softplus(S(100)) == S(100));
+  CHECK(simd::softplus(inf) == inf);
+  CHECK(std::isnan(simd::softplus(nan)));
+  CHECK(simd::phi1(S(0), S(1)) == 1);
+  CHECK(simd::phi1(std::numeric_limits<S>::min(), S(1)) == 1);
+  CHECK(simd::phi1(S(-4e5), S(0)) == S(2.5e-6));
+  CHECK(std::isnan(simd::phi1(nan, nan)));
   CHECK(simd::sigmoid(S(0)) == S(0.5));
   CHECK(simd::sigmoid(S(-0.0)) == S(0.5));
   CHECK(simd::sigmoid(-inf) == 0);
@@ -287,6 +431,12 @@ TEMPLATE_TEST_CASE("exact results are exact", "[simd][math][exact]", float, doub
   CHECK(simd::tanh(huge) == 1);
   CHECK(std::isnan(simd::tanh(nan)));
   CHECK(simd::tanh(std::numeric_limits<S>::min()) == std::numeric_limits<S>::min());
+  const auto none = simd::exp2_and_complement(S(0)), all = simd::exp2_and_complement(-inf);
+  CHECK((none.kept == 1 && none.lost == 0));
+  CHECK((all.kept == 0 && all.lost == 1));
+  CHECK(simd::exp2_and_complement(S(-3)).kept == S(0.125));
+  CHECK(simd::exp2_and_complement(S(-3)).lost == S(0.875));
+  CHECK(simd::log1p_of_unit(S(0)) == 0);
 }
 
 TEMPLATE_TEST_CASE("sigmoid and tanh stay within their ranges where they saturate",
@@ -317,14 +467,22 @@ TEMPLATE_TEST_CASE("registers of every width give the scalar's bytes", "[simd][m
     equal = equal && same_lanes(V(simd::exp(wide)), simd::exp(x)) &&
             same_lanes(V(simd::exp_nonpositive(V(lane<V>::broadcast(-std::abs(x))))),
                        simd::exp_nonpositive(S(-std::abs(x)))) &&
+            same_lanes(V(simd::exp2(wide, V(lane<V>::broadcast(S(1.5))))), simd::exp2(x, S(1.5))) &&
+            same_lanes(V(simd::softplus(wide)), simd::softplus(x)) &&
+            same_lanes(V(simd::phi1(wide, V(simd::exp(wide)))), simd::phi1(x, simd::exp(x))) &&
             same_lanes(V(simd::sigmoid(wide)), simd::sigmoid(x)) &&
             same_lanes(V(simd::tanh(wide)), simd::tanh(x));
+    const S decay = -std::abs(x);
+    const auto parts = simd::exp2_and_complement(V(lane<V>::broadcast(decay)));
+    const auto one = simd::exp2_and_complement(decay);
+    equal = equal && same_lanes(parts.kept, one.kept) && same_lanes(parts.lost, one.lost);
   };
   for (int i = 0; i < 20000; ++i) {
     const S x = S(20 * numbers.normal());
     compare(std::type_identity<simd::native<S>>{}, x);
     compare(std::type_identity<middle>{}, x);
     compare(std::type_identity<narrow>{}, x);
+    compare(std::type_identity<simd::twin<simd::native<S>>>{}, x);
   }
   CHECK(equal);
 }

@@ -97,6 +97,11 @@ template <class Real>
   return result;
 }
 
+[[nodiscard]] inline double expm1_of(double x) { return std::expm1(x); }
+[[nodiscard]] inline binary128 expm1_of(binary128 x) {
+  return magnitude(x) < 0.5 ? expm1_small(x) : exponential(x) - 1;
+}
+
 [[nodiscard]] inline double hyperbolic_tangent(double x) { return std::tanh(x); }
 [[nodiscard]] inline binary128 hyperbolic_tangent(binary128 x) {
   if (x < 0) return -hyperbolic_tangent(-x);
@@ -210,6 +215,88 @@ template <class Real, class S>
           const Real difference = magnitude(g) * u[0].s + u[1].s;
           if (difference > h.s) h.w += difference - h.s;
         }
+        out.push_back(h);
+      }
+    }
+  }
+  return out;
+}
+
+/// h[t] = a[t] h[t-1] + x[t] over complex numbers, each part a row of three terms: two roundings.
+/// `gate` is dense, [B, T, D, 2], as `input` is; `state` [B, D, 2] is updated; the result is [B, T,
+/// D, 2].
+template <class Real, class S>
+[[nodiscard]] std::vector<bounded<Real>> complex_bounds(const S* gate, view<const S, 4> input,
+                                                        std::vector<bounded<Real>>& state) {
+  using term = bounded<Real>;
+  const index_t B = input.extent(0), T = input.extent(1), D = input.extent(2);
+  std::vector<term> out;
+  out.reserve(static_cast<std::size_t>(B * T * D * 2));
+  for (index_t b = 0; b < B; ++b) {
+    for (index_t t = 0; t < T; ++t) {
+      for (index_t d = 0; d < D; ++d) {
+        const S* const a = gate + ((b * T + t) * D + d) * 2;
+        term* const h = state.data() + (b * D + d) * 2;
+        const Real re[] = {Real(a[0]), -Real(a[1]), 1}, im[] = {Real(a[1]), Real(a[0]), 1};
+        const term u[] = {h[0], h[1], term::exact(input(b, t, d, 0))};
+        const term v[] = {h[0], h[1], term::exact(input(b, t, d, 1))};
+        h[0] = combine<Real>(re, u);
+        h[1] = combine<Real>(im, v);
+        out.push_back(h[0]);
+        out.push_back(h[1]);
+      }
+    }
+  }
+  return out;
+}
+
+/// sqrt(x), by Newton's method from that of double.
+[[nodiscard]] inline double square_root(double x) { return std::sqrt(x); }
+[[nodiscard]] inline binary128 square_root(binary128 x) {
+  const binary128 s = std::sqrt(static_cast<double>(x));
+  return s > 0 ? (s + x / s) / 2 : s;
+}
+
+/// softplus(x) from log1p, or by Newton's method for exp(y) = 1 + exp(x) from that.
+[[nodiscard]] inline double softplus(double x) {
+  return (x > 0 ? x : 0) + std::log1p(std::exp(-magnitude(x)));
+}
+[[nodiscard]] inline binary128 softplus(binary128 x) {
+  const binary128 y = softplus(static_cast<double>(x));
+  return y - 1 + (1 + exponential(x)) * exponential(-y);
+}
+
+/// h[t] = a[t] h[t-1] + mu[t] i[t] x[t], log a = -8 r softplus(decay), mu = sqrt(1 - a^2) but 1 at
+/// the first token. The gates and `input` are [B, T, D], `decay` [D]; `state` [B, D], before the
+/// first token, is updated; the result is [B, T, D], row-major. W holds the errors of the
+/// coefficients too: 2 ulp of 2^x and 3 of 1 - 2^x, 9 u |log a| from the exponent, 13 where r is
+/// the sigmoid of a logit.
+template <class Real, class S>
+[[nodiscard]] std::vector<bounded<Real>> rglru_bounds(gate_form form, view<const S, 1> decay,
+                                                      view<const S, 3> recurrence_gate,
+                                                      view<const S, 3> input_gate,
+                                                      view<const S, 3> input,
+                                                      std::vector<bounded<Real>>& state) {
+  using term = bounded<Real>;
+  const index_t B = input.extent(0), T = input.extent(1), D = input.extent(2);
+  const bool logits = form == gate_form::logit;
+  const auto gate = [logits](Real z) -> Real { return logits ? 1 / (1 + exponential(-z)) : z; };
+  const Real family = fused_family ? 0 : 2;
+  std::vector<term> out;
+  out.reserve(static_cast<std::size_t>(B * T * D));
+  for (index_t b = 0; b < B; ++b) {
+    for (index_t t = 0; t < T; ++t) {
+      for (index_t d = 0; d < D; ++d) {
+        const Real log_a = -8 * gate(recurrence_gate(b, t, d)) * softplus(Real(decay(d)));
+        const Real a = exponential(log_a);
+        const Real lost = -expm1_of(log_a);
+        const Real mu = t == 0 ? 1 : square_root(lost * (1 + a));
+        term& h = state[static_cast<std::size_t>(b * D + d)];
+        const Real c[] = {a, mu * gate(input_gate(b, t, d))};
+        const term u[] = {h, term::exact(input(b, t, d))};
+        h = combine<Real>(c, u);
+        const Real of_a = 4 + family + (logits ? 13 : 9) * magnitude(log_a);
+        h.w += of_a * a * u[0].s + (family + (logits ? 18 : 12)) * magnitude(c[1]) * u[1].s;
         out.push_back(h);
       }
     }

@@ -50,6 +50,10 @@ struct lane<V> {
 
   /// a / b, correctly rounded. Called by name, since the operator of a register may be less exact.
   static constexpr V div(V a, V b) noexcept { return a / b; }
+  /// The square root, correctly rounded; NaN for x < 0.
+  static V sqrt(V x) noexcept {
+    return std::same_as<V, float> ? V(__builtin_sqrtf(float(x))) : V(__builtin_sqrt(double(x)));
+  }
   /// a > b ? a : b, so that an unordered comparison answers b.
   static constexpr V max(V a, V b) noexcept { return a > b ? a : b; }
   static constexpr V abs(V x) noexcept {
@@ -60,6 +64,7 @@ struct lane<V> {
   }
   static constexpr V select(mask m, V yes, V no) noexcept { return m ? yes : no; }
   static constexpr bool any(mask m) noexcept { return m; }
+  static constexpr bool all(mask m) noexcept { return m; }
   static constexpr mask both(mask a, mask b) noexcept { return a && b; }
 
   /// The bits of x moved left into the exponent field: 2^k from a number whose low mantissa bits
@@ -69,6 +74,16 @@ struct lane<V> {
       return std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) << 23);
     else
       return std::bit_cast<double>(std::bit_cast<std::uint64_t>(x) << 52);
+  }
+  /// x times 2^k, k being what the low mantissa bits of `shifted` hold: the bits of both added,
+  /// those of `shifted` moved into the exponent field. For normal x and results.
+  static constexpr V add_exponent(V x, V shifted) noexcept {
+    if constexpr (std::same_as<V, float>)
+      return std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) +
+                                  (std::bit_cast<std::uint32_t>(shifted) << 23));
+    else
+      return std::bit_cast<double>(std::bit_cast<std::uint64_t>(x) +
+                                   (std::bit_cast<std::uint64_t>(shifted) << 52));
   }
 };
 

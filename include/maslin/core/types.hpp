@@ -25,6 +25,24 @@ enum class normalise {
   lin_l1,      ///< w = z,  n = sum |w|;                            sum |p| = 1
 };
 
+/// How the mixers of earlier rows make the coefficients of a token: its own, and one for each row that
+/// it reads. As `normalise`, over all of them together, but for the last.
+enum class weights {
+  given,       ///< the logits are the coefficients; no bound on y
+  softmax,     ///< >= 0, sum 1
+  sigmoid_l1,  ///< >= 0, sum 1
+  relu_l1,     ///< >= 0, sum < 1
+  tanh_l1,     ///< sum of absolute values 1
+  lin_l1,      ///< sum of absolute values 1
+  sigmoid,     ///< each 1 / (1 + exp(-z)) by itself; no bound on y
+};
+
+/// What a mixer of earlier rows reads directly: the A of Y = (I - B)^-1 A X.
+enum class direct {
+  self,  ///< the token's own input: A is diagonal
+  rows,  ///< its own and the inputs of the positions whose outputs it reads
+};
+
 /// Order of gates in memory.
 enum class gates {
   natural,  ///< as in the papers: rows of M + 1 gates, the input gate last
@@ -36,6 +54,19 @@ enum class decay {
   value,       ///< a = gate
   log,         ///< a = exp(gate)
   complement,  ///< a = 1 - gate: keeps the full precision of decays close to one
+};
+
+/// How a state-space model in continuous time, h' = A h + B u, becomes a recurrence over steps of
+/// length Delta.
+enum class discretisation {
+  euler,            ///< h = exp(Delta A) h + Delta B u, as Mamba's published scan has it
+  zero_order_hold,  ///< h = exp(Delta A) h + Delta phi1(Delta A) B u, phi1(x) = (exp(x) - 1) / x
+};
+
+/// How the two gates of a gated linear recurrent unit are given.
+enum class gate_form {
+  probability,  ///< in [0, 1]
+  logit,        ///< their logits: the sigmoid is taken in the kernel
 };
 
 /// Whether the coefficients of an order-M recurrence are chosen by the token that reads the lag or

@@ -86,7 +86,7 @@ struct bdlru {
   /// The empty state of `batch` sequences; the only call that allocates (with `exec::chunked` the
   /// first scan does too).
   /// throws    shape_error for a negative or absurd size, std::bad_alloc
-  template <class Policy = exec::sequential>
+  template <scan::policy Policy = exec::sequential>
   [[nodiscard]] state make_state(index_t batch = 1, const Policy& = {}) const {
     check::count({"bdlru", "make_state"}, "blocks", blocks);
     return state("bdlru", batch, blocks, M);

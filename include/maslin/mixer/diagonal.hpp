@@ -5,16 +5,31 @@
 /// The gated diagonal recurrence: first order, one gate a channel and token.
 
 #include <maslin/fwd.hpp>
+#include <maslin/recurrence/complex_diagonal.hpp>
 #include <maslin/recurrence/diagonal.hpp>
 #include <maslin/scan/call.hpp>
 #include <maslin/scan/run.hpp>
+#include <maslin/simd/columns.hpp>
 #include <maslin/simd/math.hpp>
 #include <maslin/simd/stream.hpp>
 
+#include <complex>
 #include <concepts>
 #include <span>
 
 namespace maslin::inline MASLIN_ABI {
+
+/// What a number of a recurrence is made of.
+template <class S>
+struct number_parts {
+  using scalar = S;
+  static constexpr int count = 1;
+};
+template <class S>
+struct number_parts<std::complex<S>> {
+  using scalar = S;
+  static constexpr int count = 2;
+};
 
 /// Scans a first-order gated recurrence over T tokens and D independent channels.
 ///   h[t,d] = a[t,d] h[t-1,d] + input[t,d],   y = h             (HGRN, arXiv 2311.04823)
@@ -23,29 +38,36 @@ namespace maslin::inline MASLIN_ABI {
 ///   a = 1 - gate                decay::complement   (minGRU, arXiv 2410.01201: its z_t = gate,
 ///                                                    its z_t times the candidate = input)
 /// With `decay` set the gate is fixed in time, one number a channel, and tokens carry none.
+/// S may be std::complex (the diagonal of LRU and S4D, arXiv 2303.06349, 2206.11893; `lru_decay`
+/// makes it from polar parameters): then decays are given by value.
 ///
-/// shapes    gate [B, T, D] or fixed [D]   input, y [B, T, D]   state [B, D]
+/// shapes    gate [B, T, D] or fixed [D]   input, y [B, T, D]   state [B, D], complex [B, D, 2]
 /// layout    channels unit stride, B and T strides free
 /// aliasing  y may be input; y must not overlap gate
 /// numerics  one fma a step: |err| <= u W (complement 2 u W; outside the FMA family 2 and 3), with
 ///           S <- |a| S + |input|, W <- |a| (W + S_before) + |input|; decay::log adds its exp,
 ///           within 1 ulp; exec::chunked has 3 u W. Any a is taken, and |a| > 1 leaves h unbounded.
-///           NaN and Inf stay in their channel, later in time; a = 0 does not clear them
-/// cost      B*T*D multiply-adds (decay::log: one exp each); reads 2, writes 1 number a channel and
-///           token; `step` does not allocate
+///           Complex: two fma for each part, twice the bounds, with |Re a Re h| + |Im a Im h| and
+///           the like in place of |a h|. NaN and Inf stay in their channel, later in time; a = 0
+///           does not clear them
+/// cost      B*T*D multiply-adds (decay::log: one exp each; complex: four times as many); reads 2,
+///           writes 1 number a channel and token; `step` does not allocate
 /// effects   state holds h on return
 /// throws    shape_error before any write
 template <class S, maslin::decay Form>
 struct diagonal {
-  static_assert(std::floating_point<S>, "diagonal mixes float or double");
+  static constexpr int parts = number_parts<S>::count;
+  static_assert(std::floating_point<typename number_parts<S>::scalar>,
+                "diagonal mixes float or double");
+  static_assert(parts == 1 || Form == maslin::decay::value, "complex decays are given by value");
 
   index_t channels = 0;
   view<const S, 1> decay{};  // [D], fixed in time; empty: tokens bring their gates
 
-  using scalar_type = S;
+  using scalar_type = typename number_parts<S>::scalar;
   using output = view<S, 3>;
   using output_token = view<S, 2>;
-  using state = scan::lane_state<S, 2>;
+  using state = scan::lane_state<scalar_type, parts + 1>;
 
   /// One token of every sequence.
   struct token {
@@ -82,10 +104,10 @@ struct diagonal {
   /// The empty state of `batch` sequences; the only call that allocates (with `exec::chunked` the
   /// first scan does too).
   /// throws    shape_error for a negative or absurd size, std::bad_alloc
-  template <class Policy = exec::sequential>
+  template <scan::policy Policy = exec::sequential>
   [[nodiscard]] state make_state(index_t batch = 1, const Policy& = {}) const {
     check::count({"diagonal", "make_state"}, "channels", channels);
-    return state("diagonal", batch, channels, 1);
+    return state(parts == 1 ? "diagonal" : "complex_diagonal", batch, channels, parts);
   }
 
   /// Prefill: reads T tokens, writes T outputs, continues from `h` and leaves it at the end. Any T,
@@ -108,19 +130,23 @@ struct diagonal {
   }
 
  private:
+  using R = scalar_type;
   template <class V>
-  using algebra = std::conditional_t<Form == maslin::decay::complement,
-                                     recurrence::diagonal_complement<V>, recurrence::diagonal<V>>;
+  using algebra = std::conditional_t<
+      parts == 2, recurrence::complex_diagonal<V>,
+      std::conditional_t<Form == maslin::decay::complement, recurrence::diagonal_complement<V>,
+                         recurrence::diagonal<V>>>;
 
   struct kernel {
-    using scalar_type = S;
+    using scalar_type = R;
     template <class V>
     using recurrence = algebra<V>;
-    static constexpr int order = 1, outputs = 1;
+    static constexpr int order = parts, outputs = parts;
 
-    const S* gate;
-    const S* input;
-    S* out;
+    const R* gate;
+    const R* input;
+    R* out;
+    // Strides of real numbers, as a complex one is an array of two.
     index_t gate_batch, gate_time, input_batch, input_time, out_batch, out_time;
     bool fetch;  // the call streams from memory
 
@@ -133,26 +159,51 @@ struct diagonal {
     }
     template <class V, class N>
     [[nodiscard]] typename algebra<V>::token token(index_t t, index_t c, N n) const noexcept {
-      constexpr index_t bytes = lane<V>::width * static_cast<index_t>(sizeof(S));
+      constexpr index_t bytes = parts * lane<V>::width * static_cast<index_t>(sizeof(R));
+      const R* const gates = gate + t * gate_time + parts * c;
+      const R* const inputs = input + t * input_time + parts * c;
       if (fetch) {
-        if (gate_time != 0) simd::prefetch_ahead<bytes>(gate + t * gate_time + c);
-        simd::prefetch_ahead<bytes>(input + t * input_time + c);
+        if (gate_time != 0) simd::prefetch_ahead<bytes>(gates);
+        simd::prefetch_ahead<bytes>(inputs);
       }
-      V a = lane<V>::load(gate + t * gate_time + c, n);
-      if constexpr (Form == maslin::decay::log) a = simd::exp(a);
-      return {a, lane<V>::load(input + t * input_time + c, n)};
+      if constexpr (parts == 2) {
+        V a[2], b[2];
+        simd::load_columns<V, 2>(gates, 2, n, a);
+        simd::load_columns<V, 2>(inputs, 2, n, b);
+        return {a[0], a[1], b[0], b[1]};
+      } else {
+        V a = lane<V>::load(gates, n);
+        if constexpr (Form == maslin::decay::log) a = simd::exp(a);
+        return {a, lane<V>::load(inputs, n)};
+      }
     }
     template <class V, class N>
-    void emit(S* to, index_t, N n, const typename algebra<V>::state& h) const noexcept {
-      lane<V>::store(to, h.h[0], n);
+    void emit(R* to, [[maybe_unused]] index_t stride, N n,
+              const typename algebra<V>::state& h) const noexcept {
+      if constexpr (parts == 2)
+        simd::store_columns<V, 2>(to, stride, n, h.h);
+      else
+        lane<V>::store(to, h.h[0], n);
     }
     template <class V>
-    void stream(S* to, const typename algebra<V>::state& h) const noexcept {
-      simd::stream_register(to, h.h[0]);
+      requires(parts == 1 || simd::streams_columns<V, 2>)
+    void stream(R* to, const typename algebra<V>::state& h) const noexcept {
+      if constexpr (parts == 2)
+        simd::store_columns<V, 2, true>(to, 2, all_lanes<V>{}, h.h);
+      else
+        simd::stream_register(to, h.h[0]);
     }
-    [[nodiscard]] S* y(index_t t, index_t c) const noexcept { return out + t * out_time + c; }
-    [[nodiscard]] static constexpr index_t y_stride() noexcept { return 1; }
+    [[nodiscard]] R* y(index_t t, index_t c) const noexcept {
+      return out + t * out_time + parts * c;
+    }
+    [[nodiscard]] static constexpr index_t y_stride() noexcept { return parts; }
   };
+
+  /// A complex number as an array of two, as the standard has it.
+  template <class T>
+  [[nodiscard]] static auto numbers(T* p) noexcept {
+    return reinterpret_cast<std::conditional_t<std::is_const_v<T>, const R, R>*>(p);
+  }
 
   scan::source<kernel> checked(const check::caller& who, const view<const S, 3>& gate,
                                const view<const S, 3>& input, const output& y,
@@ -168,22 +219,22 @@ struct diagonal {
     } else {
       gates = check::layout<const S, 3>(who, "gate", "[B, T, D]", gate, {B, T, channels}, 2);
     }
-    scan::check_order(who, "state", h, 1);
+    scan::check_order(who, "state", h, parts);
     const bool in_place =
         scan::check_values<S, 3>(who, "[B, T, D]", input, y, {B, T, channels},
                                  fixed ? "decay" : "gate", gates, offsets, "[B, D]", h);
     const index_t moved_bytes =
         (fixed ? 2 : 3) * B * T * channels * static_cast<index_t>(sizeof(S));
-    const kernel first{fixed ? decay.data_handle() : gate.data_handle(),
-                       input.data_handle(),
-                       y.data_handle(),
-                       fixed ? 0 : gate.stride(0),
-                       fixed ? 0 : gate.stride(1),
-                       input.stride(0),
-                       input.stride(1),
-                       y.stride(0),
-                       y.stride(1),
-                       moved_bytes >= exec::streaming_bytes};
+    const kernel first{.gate = numbers(fixed ? decay.data_handle() : gate.data_handle()),
+                       .input = numbers(input.data_handle()),
+                       .out = numbers(y.data_handle()),
+                       .gate_batch = fixed ? 0 : parts * gate.stride(0),
+                       .gate_time = fixed ? 0 : parts * gate.stride(1),
+                       .input_batch = parts * input.stride(0),
+                       .input_time = parts * input.stride(1),
+                       .out_batch = parts * y.stride(0),
+                       .out_time = parts * y.stride(1),
+                       .fetch = moved_bytes >= exec::streaming_bytes};
     return {.first = first,
             .batch = B,
             .length = T,

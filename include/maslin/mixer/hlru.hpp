@@ -88,7 +88,7 @@ struct hlru {
   /// The empty state of `batch` sequences; the only call that allocates (with `exec::chunked` the
   /// first scan does too).
   /// throws    shape_error for a negative or absurd size, std::bad_alloc
-  template <class Policy = exec::sequential>
+  template <scan::policy Policy = exec::sequential>
   [[nodiscard]] state make_state(index_t batch = 1, const Policy& = {}) const {
     check::count({"hlru", "make_state"}, "channels", channels);
     return state(Side == gate_side::read ? "hlru" : "hlru_write", batch, channels, M);

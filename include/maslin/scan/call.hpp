@@ -13,6 +13,23 @@
 
 namespace maslin::inline MASLIN_ABI::scan {
 
+/// Where the rows of one array of tokens [B, T, ...] are; null for an array that is absent.
+template <class T>
+struct token_rows {
+  T* first = nullptr;
+  index_t batch = 0, time = 0;
+
+  template <int Rank>
+  [[nodiscard]] static token_rows of(const view<T, Rank>& v) noexcept {
+    return {v.data_handle(), v.stride(0), v.stride(1)};
+  }
+  explicit operator bool() const noexcept { return first != nullptr; }
+  void shift(index_t b, index_t t) noexcept {
+    if (first != nullptr) first += b * batch + t * time;
+  }
+  [[nodiscard]] T* at(index_t t) const noexcept { return first + t * time; }
+};
+
 /// Refuses packed tokens where only a batch makes sense.
 inline void expect_unpacked(const check::caller& who, std::span<const index_t> offsets) {
   if (!offsets.empty())

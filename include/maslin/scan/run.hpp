@@ -37,9 +37,12 @@ struct source {
     if (offsets.empty()) return length;
     return offsets[static_cast<std::size_t>(b) + 1] - offsets[static_cast<std::size_t>(b)];
   }
+  /// The kernel of sequence b, which is told its number if it asks: `enter(b)`.
   [[nodiscard]] Kernel kernel(index_t b) const noexcept {
-    if (offsets.empty()) return first.shifted(b, 0);
-    return first.shifted(0, offsets[static_cast<std::size_t>(b)]);
+    Kernel k = offsets.empty() ? first.shifted(b, 0)
+                               : first.shifted(0, offsets[static_cast<std::size_t>(b)]);
+    if constexpr (requires { k.enter(b); }) k.enter(b);
+    return k;
   }
 };
 
@@ -55,6 +58,15 @@ inline constexpr bool is_policy<exec::bound_policy<Executor, Policy>> = is_polic
 /// A channel run shorter than this many bytes a row gains no bandwidth from a thread of its own.
 inline constexpr index_t run_bytes = 4096;
 
+/// The same for a kernel that says otherwise.
+template <class Kernel>
+inline constexpr index_t run_bytes_of = [] {
+  if constexpr (requires { Kernel::run_bytes; })
+    return Kernel::run_bytes;
+  else
+    return run_bytes;
+}();
+
 /// Calls f with the register type of the target if its lanes stay within `multiple` channels, or two
 /// groups of `multiple` fill it; with S, one channel at a time, otherwise.
 template <class S, class F>
@@ -64,6 +76,17 @@ void with_lanes(index_t multiple, const F& f) {
     if (multiple % width == 0 || (width > 8 && 2 * multiple == width))
       return f(std::type_identity<simd::native<S>>{});
   f(std::type_identity<S>{});
+}
+
+/// The same for the kernel of a source; one that walks its own way takes the widest register.
+template <class Source, class F>
+void with_lanes_of(const Source& source, const F& f) {
+  using kernel = typename Source::kernel_type;
+  using S = typename kernel::scalar_type;
+  if constexpr (walks_itself<kernel, S>)
+    f(std::type_identity<simd::native<S>>{});
+  else
+    with_lanes<S>(source.lane_multiple, f);
 }
 
 [[nodiscard]] inline int team(int threads) noexcept {
@@ -83,12 +106,12 @@ void run_on(Executor& where, const exec::sequential& policy, const Source& sourc
   const index_t sequences = source.sequences(), channels = source.channel_count;
   if (sequences == 0 || channels == 0) return;
   const index_t threads = team(policy.threads);
-  const index_t row_bytes =
-      channels * Source::kernel_type::outputs * static_cast<index_t>(sizeof(S));
+  using kernel = typename Source::kernel_type;
+  const index_t row_bytes = channels * kernel::outputs * static_cast<index_t>(sizeof(S));
   index_t runs = 1;
   if (sequences < threads)
     runs = std::clamp((threads + sequences - 1) / sequences, index_t{1},
-                      std::max(index_t{1}, row_bytes / run_bytes));
+                      std::max(index_t{1}, row_bytes / run_bytes_of<kernel>));
   // Runs begin at whole groups of the state, hence at whole cache lines of it.
   const index_t groups = (channels + state_lanes - 1) / state_lanes;
   const index_t run = (groups + runs - 1) / runs * state_lanes;
@@ -97,7 +120,7 @@ void run_on(Executor& where, const exec::sequential& policy, const Source& sourc
       source.may_stream &&
       (policy.store == exec::stores::streaming ||
        (policy.store == exec::stores::automatic && source.moved_bytes >= exec::streaming_bytes));
-  with_lanes<S>(source.lane_multiple, [&]<class V>(std::type_identity<V>) {
+  with_lanes_of(source, [&]<class V>(std::type_identity<V>) {
     where.run(sequences * runs, [&](index_t i) {
       const index_t b = i / runs, begin = i % runs * run;
       walk<V>(source.kernel(b), state.row(b), 0, source.tokens(b), begin,
@@ -108,8 +131,7 @@ void run_on(Executor& where, const exec::sequential& policy, const Source& sourc
 
 template <class Executor, class Source, class State>
 void run_on(Executor& where, const exec::chunked& policy, const Source& source, State& state) {
-  using S = typename State::scalar_type;
-  using scratch = chunk_scratch<typename Source::kernel_type>;
+  using scratch = scratch_of<typename Source::kernel_type>;
   const index_t channels = source.channel_count;
   if (channels == 0) return;
   index_t longest = 0;
@@ -121,7 +143,7 @@ void run_on(Executor& where, const exec::chunked& policy, const Source& source, 
   // Two chunks a thread even out unequal speeds; more would only grow the scratch.
   const index_t slots = std::min(threads > 1 ? 2 * threads : index_t{1}, chunks);
   double* memory = state.workspace().reserve(scratch::size(slots, channels, state.sequence_size()));
-  with_lanes<S>(source.lane_multiple, [&]<class V>(std::type_identity<V>) {
+  with_lanes_of(source, [&]<class V>(std::type_identity<V>) {
     for (index_t b = 0; b < source.sequences(); ++b)
       walk_chunked<V>(source.kernel(b), state.row(b), state.sequence_size(), source.tokens(b),
                       channels, chunk, slots, memory, where);
@@ -184,11 +206,9 @@ void run(const exec::bound_policy<Executor, Policy>& bound, const Source& source
 /// One token of every sequence, on the caller's thread: no allocation, no lock.
 template <class Source, class State>
 void run_step(const Source& source, State& state) noexcept {
-  using S = typename State::scalar_type;
-  detail::with_lanes<S>(source.lane_multiple, [&]<class V>(std::type_identity<V>) {
+  detail::with_lanes_of(source, [&]<class V>(std::type_identity<V>) {
     for (index_t b = 0; b < source.sequences(); ++b) {
-      const auto kernel = source.kernel(b);
-      walk_rows<V>(kernel, state.row(b), 0, 1, 0, source.channel_count, rows_of(kernel, 0, 1, 0));
+      step_row<V>(source.kernel(b), state.row(b), source.channel_count);
     }
   });
 }

@@ -18,12 +18,20 @@
 ///   weigh<V>(t, c, n, to)              writes them, lanes side by side
 ///   weighed_token<V>(t, c, n, from)    the token from them, the same bits as token<V>(t, c, n)
 ///   stream<V>(to, h)                   emit of all lanes, dense, past the cache
+///   twins                              true: two registers at once, where one would wait for long
+///                                      chains of operations
+///
+/// A kernel whose arithmetic outweighs its traffic may walk its own way, and then needs none of
+/// recurrence, token, emit and y:
+///   walk<V>(state, first, last, begin, end)   tokens [first, last) of channels [begin, end)
+///   run_bytes                                 optional: the shortest row worth a thread
 
 #include <maslin/core/each.hpp>
 #include <maslin/core/lane.hpp>
 #include <maslin/scan/state.hpp>
 #include <maslin/simd/lane.hpp>
 #include <maslin/simd/stream.hpp>
+#include <maslin/simd/twin.hpp>
 
 namespace maslin::inline MASLIN_ABI::scan {
 
@@ -48,19 +56,25 @@ inline void store_state(const State& h, S* to) noexcept {
       [&](std::size_t k) { lane<V>::store(to + static_cast<index_t>(k) * state_lanes, h.h[k]); });
 }
 
+/// A kernel that walks time its own way.
+template <class Kernel, class V>
+concept walks_itself = requires(const Kernel& kernel, typename Kernel::scalar_type* state,
+                                index_t i) {
+  kernel.template walk<V>(state, i, i, i, i);
+};
+
 /// A kernel whose tokens have a costly part, made for many channels before the first of them steps:
 /// steps in between would keep the processor from overlapping it.
 template <class Kernel>
 concept weighing = requires {
-  requires Kernel::weights >
-  0;
+  requires(Kernel::weights > 0);
 };
 
 /// A kernel that can write outputs past the cache from registers.
 template <class Kernel, class V>
-concept streaming = lane<V>::width >
-1 && requires(const Kernel& kernel, typename Kernel::scalar_type* to,
-              const typename Kernel::template recurrence<V>::state& h) {
+concept streaming = (lane<V>::width > 1) &&
+                    requires(const Kernel& kernel, typename Kernel::scalar_type* to,
+                             const typename Kernel::template recurrence<V>::state& h) {
   kernel.template stream<V>(to, h);
 };
 
@@ -136,14 +150,25 @@ inline void advance_row(const Kernel& kernel, typename Kernel::scalar_type* stat
             to + (c - begin) * stride, stride);
     }
   } else {
-    for (index_t c = begin; c < end; c += width)
+    index_t c = begin;
+    if constexpr (width > 1 && requires { requires Kernel::twins; }) {
+      static_assert(Kernel::order == 1, "only then is the state of a twin contiguous");
+      using W = simd::twin<V>;
+      constexpr all_lanes<W> both{};
+      for (; c + lane<W>::width <= end; c += lane<W>::width)
+        advance<W, How>(kernel, state, c, both, kernel.template token<W>(t, c, both),
+                        to + (c - begin) * stride, stride);
+    }
+    for (; c < end; c += width)
       advance<V, How>(kernel, state, c, all, kernel.template token<V>(t, c, all),
                       to + (c - begin) * stride, stride);
   }
 }
 
 /// Tokens [first, last) of channels [begin, end), outputs to `out`. Everything below is inlined here:
-/// a function left out of line would keep its arrays in memory.
+/// a function left out of line would keep its arrays in memory. The kernel is a copy whose address
+/// nobody has: stores of registers may alias anything else, and its pointers and strides would be read
+/// again after each of them.
 template <class V, leave How = leave::to_cache, class Kernel>
 [[gnu::noinline, gnu::flatten]] void walk_rows(
     const Kernel kernel, typename Kernel::scalar_type* state, index_t first, index_t last,
@@ -202,13 +227,12 @@ template <class V, class Kernel, class N>
   store_state(h, row);
 }
 
-/// Tokens [first, last) of channels [begin, end) of one sequence; `begin` is a multiple of 16.
+/// `walk` for kernels that leave it to us.
 template <class V, class Kernel>
-void walk(const Kernel& kernel, typename Kernel::scalar_type* state, index_t first, index_t last,
-          index_t begin, index_t end, bool streaming) noexcept {
+void walk_in_order(const Kernel& kernel, typename Kernel::scalar_type* state, index_t first,
+                   index_t last, index_t begin, index_t end, bool streaming) noexcept {
   constexpr index_t width = lane<V>::width;
   constexpr int registers_worth_keeping = 4;
-  if (begin >= end || first >= last) return;
   if constexpr (width > 1 && Kernel::order <= registers_worth_keeping && !weighing<Kernel>) {
     if (end - begin == width)
       return walk_register<V>(kernel, state, first, last, begin, all_lanes<V>{});
@@ -219,6 +243,27 @@ void walk(const Kernel& kernel, typename Kernel::scalar_type* state, index_t fir
     walk_streaming<V>(kernel, state, first, last, begin, end);
   else
     walk_rows<V>(kernel, state, first, last, begin, end, rows_of(kernel, first, last, begin));
+}
+
+/// Tokens [first, last) of channels [begin, end) of one sequence; `begin` is a multiple of 16.
+template <class V, class Kernel>
+void walk(const Kernel& kernel, typename Kernel::scalar_type* state, index_t first, index_t last,
+          index_t begin, index_t end, bool streaming) noexcept {
+  if (begin >= end || first >= last) return;
+  if constexpr (walks_itself<Kernel, V>)
+    kernel.template walk<V>(state, first, last, begin, end);
+  else
+    walk_in_order<V>(kernel, state, first, last, begin, end, streaming);
+}
+
+/// One token of all channels of a sequence, at time 0.
+template <class V, class Kernel>
+void step_row(const Kernel& kernel, typename Kernel::scalar_type* state,
+              index_t channels) noexcept {
+  if constexpr (walks_itself<Kernel, V>)
+    walk<V>(kernel, state, 0, 1, 0, channels, false);
+  else
+    walk_rows<V>(kernel, state, 0, 1, 0, channels, rows_of(kernel, 0, 1, 0));
 }
 
 }  // namespace maslin::inline MASLIN_ABI::scan

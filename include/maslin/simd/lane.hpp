@@ -126,6 +126,7 @@ struct lane<xsimd::batch<T, A>> {
     else
       return a / b;
   }
+  static V sqrt(V x) noexcept { return xsimd::sqrt(x); }
   /// a > b ? a : b where an unordered comparison answers b; where the instruction set's maximum
   /// propagates NaN from both sides (NEON) it may answer a NaN of a.
   static V max(V a, V b) noexcept { return xsimd::max(a, b); }
@@ -137,17 +138,25 @@ struct lane<xsimd::batch<T, A>> {
   }
   static V select(mask m, V yes, V no) noexcept { return xsimd::select(m, yes, no); }
   static bool any(mask m) noexcept { return xsimd::any(m); }
+  static bool all(mask m) noexcept { return xsimd::all(m); }
   static mask both(mask a, mask b) noexcept { return a & b; }
 
-  static V to_exponent(V x) noexcept {
-    using bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-    constexpr int shift = sizeof(T) == 4 ? 23 : 52;
-#if XSIMD_VERSION_MAJOR >= 9
-    return xsimd::bitwise_cast<T>(xsimd::bitwise_cast<bits>(x) << shift);
-#else
-    return xsimd::bitwise_cast<V>(xsimd::bitwise_cast<xsimd::batch<bits, A>>(x) << shift);
-#endif
+  static V to_exponent(V x) noexcept { return from_bits(to_bits(x) << exponent_shift); }
+  static V add_exponent(V x, V shifted) noexcept {
+    return from_bits(to_bits(x) + (to_bits(shifted) << exponent_shift));
   }
+
+ private:
+  using word = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  using words = xsimd::batch<word, A>;
+  static constexpr int exponent_shift = sizeof(T) == 4 ? 23 : 52;
+#if XSIMD_VERSION_MAJOR >= 9
+  static words to_bits(V x) noexcept { return xsimd::bitwise_cast<word>(x); }
+  static V from_bits(words x) noexcept { return xsimd::bitwise_cast<T>(x); }
+#else
+  static words to_bits(V x) noexcept { return xsimd::bitwise_cast<words>(x); }
+  static V from_bits(words x) noexcept { return xsimd::bitwise_cast<V>(x); }
+#endif
 };
 
 namespace simd {

@@ -2,13 +2,14 @@
 #pragma once
 
 /// \file
-/// exp, sigmoid and tanh as fixed sequences of fma: the same bits on every target of a family, for
-/// one lane or many. The polynomials are minimax fits made for these files.
+/// exp, exp2, softplus, sigmoid, tanh and phi1 as fixed sequences of fma: the same bits on every
+/// target of a family, for one lane or many. The polynomials are minimax fits made for these files.
 
 #include <maslin/core/each.hpp>
 #include <maslin/core/lane.hpp>
 
 #include <iterator>
+#include <limits>
 
 namespace maslin::inline MASLIN_ABI::simd {
 
@@ -143,11 +144,126 @@ template <class V>
   return L::fma(s1, expm1_reduced(r, tail), s1) * s2;
 }
 
+/// Coefficients of 2^r = 1 + r (c0 + c1 r + ...) on |r| <= 1/2, and of
+/// atanh(s) = s + s^3 (a0 + a1 s^2 + ...) on |s| <= 1/3.
+template <class S>
+struct exp2_constants;
+
+template <>
+struct exp2_constants<float> {  // relative errors of the polynomials 9.2e-8 and 4.5e-9
+  static constexpr float c[] = {0.6931470036506653f, 0.24022242426872253f, 0.05550733581185341f,
+                                0.009671512991189957f, 0.0013264731969684362f};
+  static constexpr float a[] = {0.3333320915699005f, 0.2001076340675354f, 0.14000895619392395f,
+                                0.14006023108959198f};
+  static constexpr float magic = 12582912.0f;  // 1.5 * 2^23: low bits hold n
+  static constexpr float lowest = -126.0f, beyond = 128.0f;
+};
+
+template <>
+struct exp2_constants<double> {  // relative errors of the polynomials 3.4e-18 and 4.9e-17
+  static constexpr double c[] = {
+      0.6931471805599453,     0.2402265069591013,    0.055504108664820084,   0.00961812910759412,
+      0.0013333558146774584,  0.0001540353045711177, 1.5252733493162957e-05, 1.321543528245539e-06,
+      1.0178199557072967e-07, 7.073783225001668e-09, 4.434773523149006e-10};
+  static constexpr double a[] = {0.3333333333333885,  0.19999999998024984, 0.14285714528985324,
+                                 0.1111109645301361,  0.09091407016105772, 0.07682148108634086,
+                                 0.06793153688210339, 0.04951428687497815, 0.08869839707016787};
+  static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
+  static constexpr double lowest = -1022.0, beyond = 1024.0;
+};
+
+/// out[k] = 2^(a[k] b[k]) where that is a normal number, K of them side by side: no chain waits for
+/// its own latency. For products from exp2_constants' lowest to below its beyond.
+///
+/// The product is rounded to an integer by adding and taking away a large number; what is left of
+/// it is formed anew, so that the product itself is never rounded. The exponent is put in by an
+/// addition of integers: in float eight slots of the fma pipes in all.
+/// numerics  relative error at most 3 u in float, 1.6 u in double, and |log(2) a b| u more
+///           outside the FMA family; exact for integers
+template <int K, class V>
+[[gnu::always_inline]] inline void exp2_normal(const V (&a)[static_cast<std::size_t>(K)],
+                                               const V (&b)[static_cast<std::size_t>(K)],
+                                               V (&out)[static_cast<std::size_t>(K)]) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  using C = exp2_constants<S>;
+  constexpr int last = static_cast<int>(std::size(C::c)) - 1;
+  const V magic = L::broadcast(C::magic);
+  V shifted[static_cast<std::size_t>(K)], r[static_cast<std::size_t>(K)],
+      p[static_cast<std::size_t>(K)];
+  unrolled<K>([&](auto k) { shifted[k] = L::fma(a[k], b[k], magic); });
+  unrolled<K>([&](auto k) { r[k] = L::fma(a[k], b[k], magic - shifted[k]); });
+  unrolled<K>([&](auto k) { p[k] = L::broadcast(C::c[last]); });
+  unrolled<last>([&](auto i) {
+    unrolled<K>([&](auto k) { p[k] = L::fma(p[k], r[k], L::broadcast(C::c[last - 1 - i])); });
+  });
+  unrolled<K>([&](auto k) { p[k] = L::fma(p[k], r[k], L::broadcast(S(1))); });
+  unrolled<K>([&](auto k) { out[k] = L::add_exponent(p[k], shifted[k]); });
+}
+
+/// 2^(a b) for every a and b; the bits of `exp2_normal` where that is defined.
+/// numerics  as above; 0 where the result is below the smallest normal number, inf above the
+///           largest; a product that is NaN gives NaN
+template <class V>
+[[nodiscard]] inline V exp2(V a, V b) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  using C = exp2_constants<S>;
+  const V x = a * b;
+  const V as[] = {a}, bs[] = {b};
+  V inside[1];
+  exp2_normal<1>(as, bs, inside);
+  const auto normal = L::both(x >= L::broadcast(C::lowest), x < L::broadcast(C::beyond));
+  // NaN takes this way too: an exponent added to its bits could make a number of it.
+  const V outside = L::select(x < L::broadcast(S(0)), L::broadcast(S(0)),
+                              x * L::broadcast(std::numeric_limits<S>::infinity()));
+  return L::select(normal, inside[0], outside);
+}
+
+/// c[0] + c[1] x + ... by Horner's rule.
+template <class V, class S, std::size_t Count>
+[[nodiscard]] inline V horner(const S (&c)[Count], V x) noexcept {
+  using L = lane<V>;
+  V p = L::broadcast(c[Count - 1]);
+  each<Count - 1>([&](std::size_t k) { p = L::fma(p, x, L::broadcast(c[Count - 2 - k])); });
+  return p;
+}
+
+/// log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|), by log(1 + e) = 2 atanh(e / (2 + e)).
+/// numerics  at most 3 ulp where the result is normal; below -87.7 exactly 0 (double: -708.8);
+///           softplus(inf) = inf, NaN stays NaN
+template <class V>
+[[nodiscard]] inline V softplus(V x) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  const V zero = L::broadcast(S(0));
+  const V floor = L::broadcast(exp_constants<S>::lowest);
+  const auto [scale, rest] = exp_split<true>(L::max(floor, zero - L::abs(x)));
+  const V e = L::fma(scale, rest, scale);
+  const V s = L::div(e, L::broadcast(S(2)) + e);
+  const V square = s * s, twice = s + s;
+  const V tail = twice * square;
+  const V log1p = L::fma(tail, horner(exp2_constants<S>::a, square), twice);
+  return L::max(zero, x) + log1p;
+}
+
+/// (exp(x) - 1) / x, and 1 at 0; `e` is exp(x), which its callers have.
+/// numerics  at most 6 ulp, near 0 too, where nothing is subtracted; NaN stays NaN
+template <class V>
+[[nodiscard]] inline V phi1(V x, V e) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  const V one = L::broadcast(S(1));
+  const V near = L::fma(x, exp_polynomial(x, x * x), one);
+  const auto small = L::abs(x) <= L::broadcast(S(0.34657359));
+  return L::select(small, near, L::div(e - one, x));
+}
+
 /// 1 / (1 + exp(-x)).
 /// numerics  at most 2 ulp where the result is normal (3 outside the FMA family); sigmoid(-inf) =
 ///           0, sigmoid(inf) = 1, NaN stays NaN
 template <class V>
-[[nodiscard]] inline V sigmoid(V x) noexcept {
+[[nodiscard, gnu::always_inline]] inline V sigmoid(V x) noexcept {
   using L = lane<V>;
   using S = typename L::scalar;
   const V zero = L::broadcast(S(0)), one = L::broadcast(S(1));

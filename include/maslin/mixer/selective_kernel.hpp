@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// How a selective state-space model walks time: what is inside `selective_ssm`.
+
+#include <maslin/recurrence/selective.hpp>
+#include <maslin/scan/call.hpp>
+#include <maslin/scan/state.hpp>
+#include <maslin/simd/columns.hpp>
+#include <maslin/simd/math.hpp>
+#include <maslin/simd/stream.hpp>
+
+#include <algorithm>
+
+namespace maslin::inline MASLIN_ABI::detail {
+
+/// The most numbers of state that a channel may have.
+inline constexpr index_t most_states = 256;
+
+/// One sequence of a call: a kernel that walks its own way (scan/sequential.hpp) and brings its own
+/// summaries (scan/chunked.hpp).
+template <class S, discretisation Rule>
+struct selective_kernel {
+  using scalar_type = S;
+  static constexpr int outputs = 1;
+  // Arithmetic outweighs traffic by far: any group of channels is worth a thread.
+  static constexpr index_t run_bytes = scan::state_lanes * static_cast<index_t>(sizeof(S));
+
+  scan::token_rows<const S> dt, input, gate, write, read;
+  scan::token_rows<S> out;                                   // null: the state alone is wanted
+  index_t write_group, read_group, write_width, read_width;  // strides; channels of a group
+  const S* decay;
+  index_t decay_row, N, channels;
+  const S* skip;
+  const S* bias;
+
+  [[nodiscard]] selective_kernel shifted(index_t b, index_t t) const noexcept {
+    selective_kernel k = *this;
+    for (scan::token_rows<const S>* r : {&k.dt, &k.input, &k.gate, &k.write, &k.read})
+      r->shift(b, t);
+    k.out.shift(b, t);
+    return k;
+  }
+
+  /// Channels are walked in tiles whose decays, transposed into lanes, and state stay in L1 while
+  /// time goes by. A token of a tile is three passes, so that chains of softplus and of silu, each
+  /// longer than what a core looks ahead, run side by side and not one before every register.
+  static constexpr index_t most_channels = 256, most_decays = 4096;
+  static_assert(most_decays >= most_states * scan::state_lanes);
+  static_assert(scan::state_lanes == recurrence::lanes_apart);
+  struct tile {
+    index_t begin, end;
+    alignas(64) S decay[most_decays];    // [channels / 16][N][16]
+    alignas(64) S reach[most_channels];  // the largest |decay|; NaN for one that is not finite
+    // Registers of a last group may begin anywhere in it.
+    alignas(64) S delta[most_channels + scan::state_lanes];
+    alignas(64) S drive[most_channels + scan::state_lanes];
+    alignas(64) S sum[most_channels + scan::state_lanes];
+  };
+  [[nodiscard]] index_t tile_channels() const noexcept {
+    return std::min(most_channels, most_decays / N / scan::state_lanes * scan::state_lanes);
+  }
+
+  template <class V>
+  [[gnu::flatten]] void walk(S* state, index_t first, index_t last, index_t begin,
+                             index_t end) const noexcept {
+    tile w;
+    for (w.begin = begin; w.begin < end; w.begin = w.end) {
+      w.end = std::min(w.begin + tile_channels(), end);
+      load_decay<V>(w);
+      for (index_t t = first; t < last; ++t) {
+        if (t + fetched_rows < last) fetch(w, t + fetched_rows);
+        find_steps<V>(w, t);
+        update<V>(w, t, state);
+        if (out) finish<V>(w, t);
+      }
+    }
+  }
+
+  /// exec::chunked: what multiplies a state over tokens [first, last), exp(A sum Delta) in double,
+  /// beside the state that they leave when it was zero.
+  template <class V>
+  void summarise(double* summary, S* state, index_t first, index_t last) const noexcept {
+    selective_kernel silent = *this;
+    silent.out.first = nullptr;
+    silent.template walk<V>(state, first, last, 0, channels);
+    tile w;
+    for (w.begin = 0; w.begin < channels; w.begin = w.end) {
+      w.end = std::min(w.begin + tile_channels(), channels);
+      double total[most_channels] = {};
+      for (index_t t = first; t < last; ++t) {
+        find_steps<V>(w, t);
+        for (index_t c = 0; c < w.end - w.begin; ++c) total[c] += static_cast<double>(w.delta[c]);
+      }
+      for (index_t c = w.begin; c < w.end; ++c)
+        for (index_t n = 0; n < N; ++n)
+          summary[offset(c) + n * scan::state_lanes] =
+              simd::exp(static_cast<double>(decay[c * decay_row + n]) * total[c - w.begin]);
+    }
+  }
+  void relay(const double* summary, const S* state, const double* before,
+             double* after) const noexcept {
+    for (index_t c = 0; c < channels; ++c)
+      for (index_t n = 0; n < N; ++n) {
+        const index_t i = offset(c) + n * scan::state_lanes;
+        const auto fresh = static_cast<double>(state[i]);
+        // Of nothing nothing grows, though the factor of a growing state may have overflowed.
+        const bool empty = !(before[i] < 0 || before[i] > 0 || before[i] != before[i]);
+        after[i] = empty ? fresh : lane<double>::fma(summary[i], before[i], fresh);
+      }
+  }
+
+ private:
+  // Rows lie a page or more apart, where no hardware prefetcher follows.
+  static constexpr index_t fetched_rows = 2;
+
+  void fetch(const tile& w, index_t t) const noexcept {
+    constexpr index_t line = simd::cache_line / static_cast<index_t>(sizeof(S));
+    for (index_t c = w.begin; c < w.end; c += line) {
+      __builtin_prefetch(dt.at(t) + c);
+      __builtin_prefetch(input.at(t) + c);
+      if (gate) __builtin_prefetch(gate.at(t) + c);
+      if (out) __builtin_prefetch(out.at(t) + c, 1);
+    }
+  }
+
+  [[nodiscard]] index_t offset(index_t c) const noexcept {
+    return c / scan::state_lanes * scan::state_lanes * N + c % scan::state_lanes;
+  }
+
+  /// f(c, n) for registers of channels of the tile: n is `all_lanes<V>`, or what is left.
+  template <class V, class F>
+  static void registers_of(const tile& w, const F& f) noexcept {
+    constexpr index_t width = lane<V>::width;
+    index_t c = w.begin;
+    for (; c + width <= w.end; c += width) f(c, all_lanes<V>{});
+    if constexpr (width > 1)
+      if (c < w.end) f(c, static_cast<int>(w.end - c));
+  }
+
+  /// Transposes rows of N decays into lanes, each times log2(e) for the Euler rule.
+  template <class V>
+  void load_decay(tile& w) const noexcept {
+    using L = lane<V>;
+    constexpr int piece = L::width == 1 ? 1 : simd::detail::piece<S>;
+    const V scale =
+        L::broadcast(Rule == discretisation::euler ? simd::exp_constants<S>::log2e : S(1));
+    registers_of<V>(w, [&](index_t c, auto n) {
+      S* const to = w.decay + offset(c - w.begin);
+      V reach = L::broadcast(S(0)), bad = reach;
+      const auto keep = [&](index_t k, V a) {
+        a = a * scale;
+        reach = L::max(reach, L::abs(a));
+        bad = L::fma(a, L::broadcast(S(0)), bad);
+        L::store(to + k * scan::state_lanes, a);
+      };
+      index_t k = 0;
+      for (; k + piece <= N; k += piece) {
+        V a[static_cast<std::size_t>(piece)];
+        simd::load_columns<V, piece>(decay + c * decay_row + k, decay_row, n, a);
+        each<piece>([&](int j) { keep(k + j, a[j]); });
+      }
+      for (; k < N; ++k) {
+        alignas(64) S column[static_cast<std::size_t>(L::width)] = {};
+        for (index_t j = 0; j < n; ++j) column[j] = decay[(c + j) * decay_row + k];
+        keep(k, L::load(column));
+      }
+      L::store(w.reach + (c - w.begin), reach + bad);
+    });
+  }
+
+  template <class V>
+  void find_steps(tile& w, index_t t) const noexcept {
+    using L = lane<V>;
+    registers_of<V>(w, [&](index_t c, auto n) {
+      V x = L::load(dt.at(t) + c, n);
+      if (bias != nullptr) x = x + L::load(bias + c, n);
+      const V delta = simd::softplus(x);
+      L::store(w.delta + (c - w.begin), delta);
+      L::store(w.drive + (c - w.begin), delta * L::load(input.at(t) + c, n));
+    });
+  }
+
+  /// The state and its readout: whole registers where groups allow it, in pairs where they fit.
+  template <class V>
+  void update(tile& w, index_t t, S* state) const noexcept {
+    constexpr index_t width = lane<V>::width;
+    constexpr bool paired = width > 1 && 2 * width <= scan::state_lanes;
+    for (index_t c = w.begin; c < w.end;) {
+      const index_t g = c / write_width, q = c / read_width;
+      const index_t stop = std::min({w.end, (g + 1) * write_width, (q + 1) * read_width});
+      recurrence::selective_rows<S> at{.decay = nullptr,
+                                       .write = write.at(t) + g * write_group,
+                                       .read = read.at(t) + q * read_group,
+                                       .state = nullptr,
+                                       .N = N};
+      for (index_t used = 0; c < stop; c += used) {
+        at.decay = w.decay + offset(c - w.begin);
+        at.state = state + offset(c);
+        const index_t left = stop - c;
+        if (paired && c % (2 * width) == 0 && left >= 2 * width) {
+          update_block<V, paired ? 2 : 1>(w, at, c, all_lanes<V>{});
+          used = 2 * width;
+        } else if (c % width == 0 && left >= width) {
+          update_block<V, 1>(w, at, c, all_lanes<V>{});
+          used = width;
+        } else {
+          used = std::min(width - c % width, left);
+          update_block<V, 1>(w, at, c, static_cast<int>(used));
+        }
+      }
+    }
+  }
+
+  template <class V, int R, class Count>
+  static void update_block(tile& w, const recurrence::selective_rows<S>& at, index_t c,
+                           Count n) noexcept {
+    using L = lane<V>;
+    constexpr index_t width = L::width;
+    V delta[static_cast<std::size_t>(R)], drive[static_cast<std::size_t>(R)],
+        y[static_cast<std::size_t>(R)];
+    const index_t first = c - w.begin;
+    bool normal = true;
+    unrolled<R>([&](auto r) {
+      const index_t i = first + static_cast<index_t>(r) * width;
+      delta[r] = L::load(w.delta + i, n);
+      drive[r] = L::load(w.drive + i, n);
+      const V limit = L::broadcast(-simd::exp2_constants<S>::lowest);
+      normal = normal && L::all(delta[r] * L::load(w.reach + i, n) <= limit);
+    });
+    recurrence::selective<Rule, V, R>::token(at, delta, drive, normal, n, y);
+    unrolled<R>(
+        [&](auto r) { L::store(w.sum + first + static_cast<index_t>(r) * width, y[r], n); });
+  }
+
+  template <class V>
+  void finish(const tile& w, index_t t) const noexcept {
+    using L = lane<V>;
+    registers_of<V>(w, [&](index_t c, auto n) {
+      V y = L::load(w.sum + (c - w.begin));
+      if (skip != nullptr) y = L::fma(L::load(skip + c, n), L::load(input.at(t) + c, n), y);
+      if (gate) {
+        const V z = L::load(gate.at(t) + c, n);
+        y = y * (z * simd::sigmoid(z));
+      }
+      L::store(out.at(t) + c, y, n);
+    });
+  }
+};
+
+}  // namespace maslin::inline MASLIN_ABI::detail

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// Where a decoder keeps the outputs that later tokens read: numbered entries, and which of them
+/// token t reads and writes. The outputs themselves lie with the decoder.
+///
+/// `ring` serves plain patterns and keeps every output up to the largest distance; `slots` serves
+/// cache-efficient ones and keeps what will be read again, nothing else. Both are used alike:
+///   for_each_read(f)   f(entry, level) for all reads of token `time()`, farthest first, once each
+///   newest()           the entry that takes the output of token `time()`
+///   advance()          goes on to the next token, as far as `limit()`
+/// In a ring `newest()` may be the entry that the farthest read uses: write after all reads.
+/// Both are values, depend on the pattern and the number of tokens alone, and need no pattern after
+/// they are made.
+
+#include <maslin/pattern/cached.hpp>
+#include <maslin/pattern/reads.hpp>
+#include <maslin/pattern/table.hpp>
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace maslin::inline MASLIN_ABI::pattern {
+
+/// The entries of a plain pattern: position p lies in entry p mod entries().
+///
+/// cost      O(levels) numbers; for_each_read: levels calls; advance: O(1); neither allocates
+/// throws    shape_error where `p` is no pattern for `length` tokens; std::bad_alloc
+class ring {
+ public:
+  ring() = default;
+  template <any_pattern P>
+    requires(!is_cached<P>)
+  ring(P p, index_t length)
+      : levels_(p, length), entries_(std::max<index_t>(1, cache_entries(p, length))) {
+    restart(0);
+  }
+
+  /// The token whose reads are answered.
+  [[nodiscard]] index_t time() const noexcept { return time_; }
+  /// Number of tokens that it serves: `length`, or more where they would use no further level.
+  [[nodiscard]] index_t limit() const noexcept { return levels_.limit(); }
+  /// Number of entries that the decoder must have: at least 1.
+  [[nodiscard]] index_t entries() const noexcept { return entries_; }
+  [[nodiscard]] index_t newest() const noexcept { return newest_; }
+  [[nodiscard]] const table& levels() const noexcept { return levels_; }
+
+  template <class F>
+  void for_each_read(F&& f) const {
+    for (index_t k = active_; k-- > 0;) {
+      const index_t entry = newest_ - levels_[k].distance;
+      f(entry < 0 ? entry + entries_ : entry, k);
+    }
+  }
+
+  /// cost      O(1)
+  void advance() noexcept {
+    ++time_;
+    newest_ = newest_ + 1 == entries_ ? 0 : newest_ + 1;
+    if (active_ < levels_.size() && levels_[active_].distance <= time_) ++active_;
+  }
+
+  /// Goes to token t. What is kept then, from the farthest position to t - 1, must be written to
+  /// the entries that `for_each_kept` names.
+  void restart(index_t t) {
+    time_ = t;
+    newest_ = t % entries_;
+    active_ = levels_.levels(t);
+  }
+
+  /// f(entry, position) for the outputs that token `time()` or a later one may read, ascending.
+  template <class F>
+  void for_each_kept(F&& f) const {
+    for (index_t p = std::max<index_t>(0, time_ - entries_); p < time_; ++p) f(p % entries_, p);
+  }
+
+ private:
+  table levels_;
+  index_t entries_ = 1, time_ = 0, newest_ = 0, active_ = 0;
+};
+
+/// The entries of a cache-efficient pattern. Each level has a slot, which names an entry; levels
+/// that read one position name one entry, and the lowest of them reads it. When level k moves on it
+/// takes over what level k - 1 read before,
+///   slot k <- slot k - 1  at t = f(k), f(k) + a_k, f(k) + 2 a_k, ...,   slot 0 <- y[t - 1],
+/// since p_k changes exactly then, to p_{k-1}(t - 1): a_{k-1} divides a_k, and
+/// a_k - a_{k-1} < f(k) - f(k-1) <= a_k. Outputs are never moved, and an entry that no slot names
+/// is free again at once: |S_t| + 1 are taken while token t is mixed, and there are as many as that
+/// ever gets.
+///
+/// Levels of one spacing a are due in turn, by f(k) mod a, so that nobody asks the others. Of n such
+/// levels n / a are due in a step on average; their distances span n or more, and so n / a or more
+/// of the positions that the spacing lets them read.
+///
+/// cost      O(levels) numbers; for_each_read: |R_t| calls; advance: O(1) a read on average, and a
+///           look at each of at most log2(t) spacings; no allocation. Making one counts reads as
+///           `cache_entries` does; where that takes more than `counted_reads` it settles for one
+///           entry a level and one for the newest output
+/// throws    shape_error where `p` is no pattern for `length` tokens; std::bad_alloc
+class slots {
+ public:
+  /// Reads that making one may count: a few milliseconds.
+  static constexpr index_t counted_reads = index_t{1} << 22;
+
+  slots() = default;
+  template <any_pattern P>
+  slots(cached<P> p, index_t length) : levels_(p, length) {
+    entries_ = most_taken(p, length);
+    slot_.resize(static_cast<std::size_t>(levels_.size()));
+    due_.resize(slot_.size());
+    free_.resize(static_cast<std::size_t>(entries_));
+    held_.resize(free_.size());
+    take_turns();
+    restart(0);
+  }
+
+  /// The token whose reads are answered.
+  [[nodiscard]] index_t time() const noexcept { return time_; }
+  /// Number of tokens that it serves: `length`, or more where they would use no further level.
+  [[nodiscard]] index_t limit() const noexcept { return levels_.limit(); }
+  /// Number of entries that the decoder must have: cache_entries(p, length), but see the cost.
+  [[nodiscard]] index_t entries() const noexcept { return entries_; }
+  /// Number of entries that are taken: |S_t| + 1, or |S_t| past the last token.
+  [[nodiscard]] index_t taken() const noexcept { return entries() - free_count_; }
+  /// Of a token before `limit()`.
+  [[nodiscard]] index_t newest() const noexcept { return newest_; }
+  [[nodiscard]] const table& levels() const noexcept { return levels_; }
+
+  template <class F>
+  void for_each_read(F&& f) const {
+    for (index_t e = oldest_; e != none; e = held_[at(e)].newer) f(e, held_[at(e)].level);
+  }
+
+  /// cost      see above
+  void advance() {
+    ++time_;
+    // No token has this position, at which levels wait that are never due again.
+    if (time_ == beyond) return take_newest();
+    if (active_ < levels_.size() && levels_[active_].distance <= time_) {
+      ++active_;
+      if (begun_ < turn_count() && turns_[at(begun_)].begin < active_)
+        settle(turns_[at(begun_++)], time_);
+    }
+    // Higher levels first: each takes over what the one below it read before this step.
+    for (index_t i = begun_; i-- > 0;) {
+      turn& now = turns_[at(i)];
+      for (index_t k = order_[at(now.next)]; due_[at(k)] == time_; k = order_[at(now.next)]) {
+        due_[at(k)] = sum(time_, now.spacing);
+        now.next = now.next + 1 == now.end ? now.begin : now.next + 1;
+        move_on(k);
+      }
+    }
+    take_newest();
+  }
+
+  /// Goes to token t. What is kept then must be written to the entries that `for_each_kept` names.
+  void restart(index_t t) {
+    time_ = t;
+    active_ = levels_.levels(t);
+    oldest_ = latest_ = none;
+    free_count_ = entries();
+    for (index_t e = 0; e < entries(); ++e) free_[at(e)] = entries() - 1 - e;
+    for (index_t k = active_; k-- > 0;) {
+      const bool shared = k + 1 < active_ && levels_.position(t, k + 1) == levels_.position(t, k);
+      slot_[at(k)] = shared ? slot(k + 1) : hold(take_free());
+      held_[at(slot(k))].level = k;
+    }
+    for (begun_ = 0; begun_ < turn_count() && turns_[at(begun_)].begin < active_; ++begun_)
+      settle(turns_[at(begun_)], t + 1);
+    take_newest();
+  }
+
+  /// f(entry, position) for the outputs that token `time()` or a later one may read, ascending.
+  template <class F>
+  void for_each_kept(F&& f) const {
+    for_each_read([&](index_t entry, index_t k) { f(entry, levels_.position(time_, k)); });
+  }
+
+ private:
+  static constexpr index_t none = -1;
+
+  /// An entry that slots name, between its neighbours in time.
+  struct held {
+    index_t level, newer, older;  // the lowest level that names it
+  };
+  /// Levels begin .. end - 1 of one spacing, in the order in which they are due.
+  struct turn {
+    index_t begin, end, spacing;
+    index_t next;  // place in order_ of the level that is due next
+  };
+
+  static constexpr std::size_t at(index_t k) noexcept { return static_cast<std::size_t>(k); }
+  [[nodiscard]] index_t slot(index_t k) const noexcept { return slot_[at(k)]; }
+  [[nodiscard]] index_t turn_count() const noexcept { return static_cast<index_t>(turns_.size()); }
+  [[nodiscard]] index_t take_free() {
+    MASLIN_ASSERT(free_count_ > 0);
+    return free_[at(--free_count_)];
+  }
+  /// An entry for the output of token `time()`. Past the last token none is needed, and all may be
+  /// taken.
+  void take_newest() { newest_ = time_ < limit() ? take_free() : none; }
+
+  template <class P>
+  [[nodiscard]] index_t most_taken(cached<P> p, index_t length) const {
+    const index_t bound = levels_.size() + 1;
+    if (bound == 1) return bound;
+    const index_t period = levels_[bound - 2].spacing;
+    if (product(period, bound) > counted_reads) return bound;
+    // A history without end goes on to every phase of its last level.
+    return cache_entries(p, limit() == beyond ? sum(length, period) : length);
+  }
+
+  /// Fills turns_ and order_. Of levels due at one time the higher comes first.
+  void take_turns() {
+    for (index_t k = 0; k < levels_.size(); ++k) {
+      order_.push_back(k);
+      const index_t a = levels_[k].spacing;
+      if (turns_.empty() || turns_.back().spacing != a) turns_.push_back({k, k, a, k});
+      turns_.back().end = k + 1;
+    }
+    for (const turn& now : turns_)
+      std::sort(order_.begin() + now.begin, order_.begin() + now.end, [&](index_t j, index_t k) {
+        const index_t x = levels_[j].distance % now.spacing, y = levels_[k].distance % now.spacing;
+        return x != y ? x < y : j > k;
+      });
+  }
+
+  /// Makes the levels of a turn due from token `first` on. One that has not begun waits like the
+  /// others, since it begins at a multiple of the spacing from there.
+  void settle(turn& now, index_t first) {
+    now.next = now.begin;
+    for (index_t i = now.begin; i < now.end; ++i) {
+      const index_t k = order_[at(i)], phase = (first - levels_[k].distance) % now.spacing;
+      due_[at(k)] = sum(first, (phase > 0 ? now.spacing : 0) - phase);
+      if (due_[at(k)] < due_[at(order_[at(now.next)])]) now.next = i;
+    }
+  }
+
+  /// Slot k <- slot k - 1 as it stood: levels above have had their turn, those below not yet.
+  void move_on(index_t k) {
+    const index_t first = levels_[k].distance;
+    if (time_ < first) return;
+    const index_t old = slot(k);
+    slot_[at(k)] = k == 0 ? hold(newest_) : slot(k - 1);
+    if (time_ == first) return;
+    if (k + 1 < active_ && slot(k + 1) == old)
+      held_[at(old)].level = k + 1;
+    else
+      drop(old);
+  }
+
+  /// Appends an entry that level 0 names.
+  [[nodiscard]] index_t hold(index_t entry) noexcept {
+    held_[at(entry)] = {0, none, latest_};
+    (latest_ == none ? oldest_ : held_[at(latest_)].newer) = entry;
+    latest_ = entry;
+    return entry;
+  }
+  void drop(index_t entry) noexcept {
+    const auto [level, newer, older] = held_[at(entry)];
+    (older == none ? oldest_ : held_[at(older)].newer) = newer;
+    (newer == none ? latest_ : held_[at(newer)].older) = older;
+    free_[at(free_count_++)] = entry;
+  }
+
+  table levels_;
+  std::vector<index_t> slot_;  // entry that level k reads
+  std::vector<index_t> due_;   // next token at which level k moves on, where its turn has begun
+  std::vector<index_t> order_;
+  std::vector<turn> turns_;    // by spacing, ascending
+  std::vector<held> held_;     // of each entry that is taken
+  std::vector<index_t> free_;  // entries that no slot names, as a stack
+  index_t entries_ = 1, free_count_ = 0, time_ = 0, newest_ = 0, active_ = 0;
+  index_t begun_ = 0;                      // turns that have a level that is read
+  index_t oldest_ = none, latest_ = none;  // ends of the chain of held entries
+};
+
+/// The history of a pattern: `slots` of a cache-efficient one, `ring` of a plain one.
+template <any_pattern P>
+using history = std::conditional_t<is_cached<P>, slots, ring>;
+
+}  // namespace maslin::inline MASLIN_ABI::pattern

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// One token of a selective state-space model: the N numbers of state of a few registers of
+/// channels.
+
+#include <maslin/core/each.hpp>
+#include <maslin/core/types.hpp>
+#include <maslin/simd/lane.hpp>
+#include <maslin/simd/math.hpp>
+
+#include <cstddef>
+
+namespace maslin::inline MASLIN_ABI::recurrence {
+
+/// Channels that lie side by side in a state.
+inline constexpr index_t lanes_apart = 16;
+
+/// What a token finds in memory. Rows of `decay` and `state`, one for each n, are 16 numbers apart;
+/// the registers of a step lie side by side in them.
+template <class S>
+struct selective_rows {
+  const S* decay;  // [N][16]: A log2(e) for the Euler rule, A for the zero-order hold
+  const S* write;  // [N]
+  const S* read;   // [N]
+  S* state;        // [N][16]
+  index_t N;
+};
+
+/// How h is discretised, for registers of the channels that a token updates together.
+///   h[n] <- exp(Delta A[n]) h[n] + drive w[n] B[n],   y = sum_n C[n] h[n], n ascending
+/// where drive = Delta u, and w is 1 (Euler) or phi1(Delta A[n]) (zero-order hold).
+/// numerics  one fma for the state, one for y; Delta A is not rounded before the Euler rule's
+///           exponential, whose relative error is 3 u (double 1.6 u), beside those of Delta
+///           and A log2(e); the zero-order hold rounds Delta A, takes exp within 1 ulp and
+///           phi1 within 6
+template <discretisation Rule, class V, int R>
+struct selective {
+  using S = typename lane<V>::scalar;
+  static constexpr auto width = static_cast<index_t>(lane<V>::width);
+  static constexpr auto registers = static_cast<std::size_t>(R);
+
+  /// The channels of R registers, or the first n of one: whole registers where n is `all_lanes`.
+  /// `normal`: no exponential leaves the range of normal numbers.
+  template <class N>
+  [[gnu::always_inline]] static void token(selective_rows<S> at, const V (&delta)[registers],
+                                           const V (&drive)[registers], bool normal, N n,
+                                           V (&y)[registers]) noexcept {
+    // Four chains side by side hide the latency of each other's fma.
+    constexpr int together = lane<V>::width == 1 ? 1 : 4 / R;
+    unrolled<R>([&](auto r) { y[r] = lane<V>::broadcast(S(0)); });
+    index_t k = 0;
+    if constexpr (Rule == discretisation::euler) {
+      if (normal) {
+        for (; k + together <= at.N; k += together)
+          states<together, true>(at, k, delta, drive, n, y);
+        if constexpr (together > 1)
+          for (; k < at.N; ++k) states<1, true>(at, k, delta, drive, n, y);
+        return;
+      }
+    }
+    for (; k < at.N; ++k) states<1, false>(at, k, delta, drive, n, y);
+  }
+
+ private:
+  /// States k .. k + Count - 1.
+  template <int Count, bool Normal, class N>
+  [[gnu::always_inline]] static void states(const selective_rows<S>& at, index_t k,
+                                            const V (&delta)[registers],
+                                            const V (&drive)[registers], N n,
+                                            V (&y)[registers]) noexcept {
+    using L = lane<V>;
+    constexpr int chains = Count * R;
+    constexpr auto size = static_cast<std::size_t>(chains);
+    V rate[size], step[size], a[size], b[size];
+    const auto place = [&](auto i) {
+      return (k + static_cast<index_t>(i) / R) * lanes_apart + static_cast<index_t>(i) % R * width;
+    };
+    unrolled<chains>([&](auto i) {
+      step[i] = delta[i % R];
+      rate[i] = L::load(at.decay + place(i), n);
+    });
+    if constexpr (Normal) {
+      simd::exp2_normal<chains>(step, rate, a);
+    } else {
+      unrolled<chains>([&](auto i) {
+        if constexpr (Rule == discretisation::euler)
+          a[i] = simd::exp2(step[i], rate[i]);
+        else
+          a[i] = simd::exp(V(step[i] * rate[i]));
+      });
+    }
+    unrolled<chains>([&](auto i) {
+      b[i] = drive[i % R] * L::broadcast(at.write[k + static_cast<index_t>(i) / R]);
+      if constexpr (Rule == discretisation::zero_order_hold)
+        b[i] = b[i] * simd::phi1(V(step[i] * rate[i]), a[i]);
+    });
+    unrolled<chains>([&](auto i) {
+      const V h = L::fma(a[i], L::load(at.state + place(i), n), b[i]);
+      L::store(at.state + place(i), h, n);
+      y[i % R] = L::fma(L::broadcast(at.read[k + static_cast<index_t>(i) / R]), h, y[i % R]);
+    });
+  }
+};
+
+}  // namespace maslin::inline MASLIN_ABI::recurrence

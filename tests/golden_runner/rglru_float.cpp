@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rglru_paths.hpp"
+
+template void golden::rglru_paths<float>(const problem&, extent, const report&);
