@@ -53,6 +53,8 @@ template <class S, discretisation Rule = discretisation::euler>
 struct selective_ssm;
 template <class S, int Width>
 struct causal_conv;
+template <class S>
+struct complex_readout;
 
 template <class S, class Pattern, weights W = weights::given>
 struct generalized;

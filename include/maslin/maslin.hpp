@@ -12,6 +12,7 @@
 #include <maslin/fwd.hpp>
 #include <maslin/mixer/bdlru.hpp>
 #include <maslin/mixer/causal_conv.hpp>
+#include <maslin/mixer/complex_readout.hpp>
 #include <maslin/mixer/diagonal.hpp>
 #include <maslin/mixer/generalized.hpp>
 #include <maslin/mixer/generalized_scores.hpp>

@@ -103,3 +103,24 @@ TEST_CASE("a dot product has 16 chains whatever the registers", "[recurrence][we
     REQUIRE(std::abs(double{got} - want) <= 8 * unit_roundoff<float> * sum);
   }
 }
+
+TEMPLATE_TEST_CASE("dot products of many rows are those of one row", "[recurrence][weigh]", float,
+                   double) {
+  using S = TestType;
+  maslin::test::random r(7);
+  for (const index_t n : {0, 1, 7, 16, 33})
+    for (const index_t count : {0, 1, 3, 8, 13, 21}) {
+      std::vector<S> a(static_cast<std::size_t>(n)), rows(static_cast<std::size_t>(n * count));
+      r.fill_normal<S>(a);
+      r.fill_normal<S>(rows);
+      const auto row = [&](index_t i) { return rows.data() + i * n; };
+      std::vector<S> got(static_cast<std::size_t>(count), S(-1)), scalar = got;
+      recurrence::dot_rows<simd::native<S>>(a.data(), n, count, row, got.data());
+      recurrence::dot_rows<S>(a.data(), n, count, row, scalar.data());
+      for (index_t i = 0; i < count; ++i) {
+        const S want = recurrence::dot_row<S>(a.data(), row(i), n);
+        REQUIRE(got[static_cast<std::size_t>(i)] == want);
+        REQUIRE(scalar[static_cast<std::size_t>(i)] == want);
+      }
+    }
+}

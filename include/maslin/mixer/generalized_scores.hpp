@@ -152,10 +152,17 @@ struct generalized_scores {
         const S* own = key + t * key_time + h * key_head;
         S* kept = row + keys_at + h * K;
         const S* offset = bias == nullptr ? nullptr : bias + h * bias_head;
-        c[0] = score<V>(q, own, self_bias == nullptr ? S(0) : self_bias[h * self_bias_head]);
+        recurrence::dot_rows<V>(
+            q, K, n + 1,
+            [&](index_t i) {
+              return i == 0 ? own : kept + reads[static_cast<std::size_t>(i - 1)].offset;
+            },
+            c);
+        c[0] =
+            lane<S>::fma(c[0], scale, self_bias == nullptr ? S(0) : self_bias[h * self_bias_head]);
         for (index_t i = 0; i < n; ++i) {
-          const auto [at, level] = reads[static_cast<std::size_t>(i)];
-          c[i + 1] = score<V>(q, kept + at, offset == nullptr ? S(0) : offset[level]);
+          const index_t level = reads[static_cast<std::size_t>(i)].level;
+          c[i + 1] = lane<S>::fma(c[i + 1], scale, offset == nullptr ? S(0) : offset[level]);
         }
         std::copy_n(own, K, kept + newest);
         recurrence::weigh_row<W, V>(c, n + 1);
@@ -164,11 +171,6 @@ struct generalized_scores {
     }
 
    private:
-    template <class V>
-    [[nodiscard]] S score(const S* q, const S* k, S offset) const noexcept {
-      return lane<S>::fma(recurrence::dot_row<V>(q, k, K), scale, offset);
-    }
-
     /// One head of a token from its coefficients: c[0] its own, then those of `reads`.
     template <class V>
     void mix(index_t t, index_t h, index_t e, index_t count, S* row,

@@ -6,10 +6,12 @@
 /// serves rows that fit in registers.
 
 #include <maslin/core/each.hpp>
+#include <maslin/simd/columns.hpp>
 #include <maslin/simd/math.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <complex>
 #include <limits>
 
 namespace maslin::inline MASLIN_ABI::recurrence {
@@ -155,28 +157,92 @@ inline void sigmoid_l1_row(S* z, index_t n, index_t padded) noexcept {
 
 }  // namespace detail
 
-/// <a, b> over n numbers: `row_lanes` chains of fma, number i in chain i mod row_lanes, then added by
-/// halves.
-template <class V, class S>
-[[nodiscard]] inline S dot_row(const S* a, const S* b, index_t n) noexcept {
+namespace detail {
+
+/// The chains of `dot_row`: lane i of `part` is the sum over numbers i, i + row_lanes, ...
+template <class V, class S, class F>
+inline void dot_chains(const S* a, const S* b, index_t n, const F& f,
+                       V (&part)[row_registers<V>]) noexcept {
   using L = lane<V>;
   constexpr index_t width = L::width;
-  V part[detail::row_registers<V>];
-  each<detail::row_registers<V>>([&](int c) { part[c] = L::broadcast(S(0)); });
+  each<row_registers<V>>([&](int c) { part[c] = L::broadcast(S(0)); });
   index_t i = 0;
   for (; i + row_lanes <= n; i += row_lanes)
-    each<detail::row_registers<V>>([&](int c) {
+    each<row_registers<V>>([&](int c) {
       const index_t at = i + c * width;
-      part[c] = L::fma(L::load(a + at), L::load(b + at), part[c]);
+      part[c] = L::fma(f(c, L::load(a + at)), L::load(b + at), part[c]);
     });
-  each<detail::row_registers<V>>([&](int c) {
+  if (i == n) return;
+  each<row_registers<V>>([&](int c) {
     const index_t at = i + c * width;
     // Lanes past the end add 0 * 0.
     if (at >= n) return;
     const int left = static_cast<int>(std::min(width, n - at));
-    part[c] = L::fma(L::load(a + at, left), L::load(b + at, left), part[c]);
+    part[c] = L::fma(f(c, L::load(a + at, left)), L::load(b + at, left), part[c]);
   });
+}
+
+}  // namespace detail
+
+/// <f(a), b> over n numbers: `row_lanes` chains of fma, number i in chain i mod row_lanes, then added
+/// by halves. f(c, x) takes register c of those of `row_lanes` numbers.
+template <class V, class S, class F>
+[[nodiscard]] inline S dot_row(const S* a, const S* b, index_t n, const F& f) noexcept {
+  V part[detail::row_registers<V>];
+  detail::dot_chains(a, b, n, f, part);
   return detail::fold_lanes(part, [](S x, S y) { return x + y; });
+}
+template <class V, class S>
+[[nodiscard]] inline S dot_row(const S* a, const S* b, index_t n) noexcept {
+  return dot_row<V>(a, b, n, [](int, V x) { return x; });
+}
+
+/// out[i] = <a, row(i)> for i < count, the bits of `dot_row`: a register of rows is added at a time,
+/// lanes being rows.
+template <class V, class S, class Row>
+inline void dot_rows(const S* a, index_t n, index_t count, const Row& row, S* out) noexcept {
+  using L = lane<V>;
+  constexpr index_t width = L::width;
+  if constexpr (width == 1) {
+    for (index_t i = 0; i < count; ++i) out[i] = dot_row<V>(a, row(i), n);
+  } else {
+    alignas(64) S chains[static_cast<std::size_t>(width * row_lanes)];
+    for (index_t i = 0; i < count; i += width) {
+      const index_t rows = std::min(width, count - i);
+      for (index_t r = 0; r < rows; ++r) {
+        V part[detail::row_registers<V>];
+        detail::dot_chains(
+            a, row(i + r), n, [](int, V x) { return x; }, part);
+        each<detail::row_registers<V>>(
+            [&](int c) { L::store(chains + r * row_lanes + c * width, part[c]); });
+      }
+      const auto add = [&](auto lanes) {
+        V quarter[4][4];
+        each<4>(
+            [&](int q) { simd::load_columns<V, 4>(chains + 4 * q, row_lanes, lanes, quarter[q]); });
+        V sum[4];
+        each<4>([&](int c) {
+          sum[c] = (quarter[0][c] + quarter[2][c]) + (quarter[1][c] + quarter[3][c]);
+        });
+        L::store(out + i, (sum[0] + sum[2]) + (sum[1] + sum[3]), lanes);
+      };
+      if (rows == width)
+        add(all_lanes<V>{});
+      else
+        add(static_cast<int>(rows));
+    }
+  }
+}
+
+/// Re(sum_n c[n] h[n]) over N complex numbers, as <(Re c, -Im c), (Re h, Im h)>.
+template <class V, class S>
+[[nodiscard]] inline S real_dot_row(const std::complex<S>* c, const std::complex<S>* h,
+                                    index_t N) noexcept {
+  alignas(64) static constexpr S signs[row_lanes] = {1, -1, 1, -1, 1, -1, 1, -1,
+                                                     1, -1, 1, -1, 1, -1, 1, -1};
+  // A complex number is an array of its two parts.
+  return dot_row<V>(reinterpret_cast<const S*>(c), reinterpret_cast<const S*>(h), 2 * N,
+                    [](int r, V x) { return x * lane<V>::load(signs + r * lane<V>::width); });
 }
 
 /// Turns the n logits of a row into its coefficients, in place, as core/types.hpp defines them for
