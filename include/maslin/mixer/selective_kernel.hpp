@@ -10,6 +10,7 @@
 #include <maslin/simd/columns.hpp>
 #include <maslin/simd/math.hpp>
 #include <maslin/simd/stream.hpp>
+#include <maslin/simd/twin.hpp>
 
 #include <algorithm>
 
@@ -43,10 +44,10 @@ struct selective_kernel {
     return k;
   }
 
-  /// Channels are walked in tiles whose decays, transposed into lanes, and state stay in L1 while
+  /// Channels are walked in tiles whose decays, transposed into lanes, and state stay in L2 while
   /// time goes by. A token of a tile is three passes, so that chains of softplus and of silu, each
   /// longer than what a core looks ahead, run side by side and not one before every register.
-  static constexpr index_t most_channels = 256, most_decays = 4096;
+  static constexpr index_t most_channels = 1024, most_decays = 65536 / index_t{sizeof(S)};
   static_assert(most_decays >= most_states * scan::state_lanes);
   static_assert(scan::state_lanes == recurrence::lanes_apart);
   struct tile {
@@ -132,11 +133,26 @@ struct selective_kernel {
   /// f(c, n) for registers of channels of the tile: n is `all_lanes<V>`, or what is left.
   template <class V, class F>
   static void registers_of(const tile& w, const F& f) noexcept {
+    rest_of<V>(w, w.begin, f);
+  }
+  template <class V, class F>
+  static void rest_of(const tile& w, index_t c, const F& f) noexcept {
     constexpr index_t width = lane<V>::width;
-    index_t c = w.begin;
     for (; c + width <= w.end; c += width) f(c, all_lanes<V>{});
     if constexpr (width > 1)
       if (c < w.end) f(c, static_cast<int>(w.end - c));
+  }
+  /// f<W>(c, n), four registers W at once while there are so many: chains as long as those of softplus
+  /// and silu fill what a core looks ahead.
+  template <class V, class F>
+  static void quads_of(const tile& w, const F& f) noexcept {
+    index_t c = w.begin;
+    if constexpr (lane<V>::width > 1) {
+      using W = simd::twin<simd::twin<V>>;
+      for (; c + lane<W>::width <= w.end; c += lane<W>::width)
+        f.template operator()<W>(c, all_lanes<W>{});
+    }
+    rest_of<V>(w, c, [&](index_t i, auto n) { f.template operator()<V>(i, n); });
   }
 
   /// Transposes rows of N decays into lanes, each times log2(e) for the Euler rule.
@@ -170,15 +186,18 @@ struct selective_kernel {
     });
   }
 
+  // Rows are named before a loop: its stores may alias the members of a kernel, which would be read
+  // again after each.
   template <class V>
   void find_steps(tile& w, index_t t) const noexcept {
-    using L = lane<V>;
-    registers_of<V>(w, [&](index_t c, auto n) {
-      V x = L::load(dt.at(t) + c, n);
-      if (bias != nullptr) x = x + L::load(bias + c, n);
-      const V delta = simd::softplus(x);
+    const S *const steps = dt.at(t), *const values = input.at(t), *const biases = bias;
+    quads_of<V>(w, [&]<class W>(index_t c, auto n) {
+      using L = lane<W>;
+      W x = L::load(steps + c, n);
+      if (biases != nullptr) x = x + L::load(biases + c, n);
+      const W delta = simd::softplus(x);
       L::store(w.delta + (c - w.begin), delta);
-      L::store(w.drive + (c - w.begin), delta * L::load(input.at(t) + c, n));
+      L::store(w.drive + (c - w.begin), delta * L::load(values + c, n));
     });
   }
 
@@ -236,15 +255,18 @@ struct selective_kernel {
 
   template <class V>
   void finish(const tile& w, index_t t) const noexcept {
-    using L = lane<V>;
-    registers_of<V>(w, [&](index_t c, auto n) {
-      V y = L::load(w.sum + (c - w.begin));
-      if (skip != nullptr) y = L::fma(L::load(skip + c, n), L::load(input.at(t) + c, n), y);
-      if (gate) {
-        const V z = L::load(gate.at(t) + c, n);
+    const S *const values = input.at(t), *const gates = gate ? gate.at(t) : nullptr;
+    const S* const skips = skip;
+    S* const to = out.at(t);
+    quads_of<V>(w, [&]<class W>(index_t c, auto n) {
+      using L = lane<W>;
+      W y = L::load(w.sum + (c - w.begin));
+      if (skips != nullptr) y = L::fma(L::load(skips + c, n), L::load(values + c, n), y);
+      if (gates != nullptr) {
+        const W z = L::load(gates + c, n);
         y = y * (z * simd::sigmoid(z));
       }
-      L::store(out.at(t) + c, y, n);
+      L::store(to + c, y, n);
     });
   }
 };
