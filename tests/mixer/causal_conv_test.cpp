@@ -11,7 +11,7 @@ namespace {
 
 /// Weights [C, W]: of one channel, repeated, where channels must be alike.
 template <class S>
-std::vector<S> weights(index_t channels, index_t width, bool alike) {
+std::vector<S> taps(index_t channels, index_t width, bool alike) {
   maslin::test::random r(3);
   std::vector<S> w(static_cast<std::size_t>(channels * width));
   r.fill_normal(std::span<S>(w));
@@ -35,7 +35,7 @@ class conv_subject final : public subject<S> {
   double factor_of_recurrence(walk w) const override { return factor(w); }
 
   std::unique_ptr<stage<S>> set(const problem<S>& p, const placement& where) const override {
-    auto w = std::make_shared<std::vector<S>>(weights<S>(p.channels, Width, true));
+    auto w = std::make_shared<std::vector<S>>(taps<S>(p.channels, Width, true));
     const mixer_t mixer{.channels = p.channels,
                         .weight = row_major(std::as_const(*w).data(), p.channels, Width)};
     return std::make_unique<parameter_stage<mixer_t>>(
@@ -43,7 +43,7 @@ class conv_subject final : public subject<S> {
         [w](const view<const S, 3>& input) { return typename mixer_t::tokens{.input = input}; });
   }
   outcome<double> reference(const problem<S>& p) const override {
-    const auto w = weights<S>(p.channels, Width, true);
+    const auto w = taps<S>(p.channels, Width, true);
     const std::vector<double> wide(w.begin(), w.end()), input(p.input.begin(), p.input.end());
     outcome<double> out{std::vector<double>(input.size()), {p.initial.begin(), p.initial.end()}};
     reference::causal_conv(row_major(wide.data(), p.channels, Width), {}, false,
@@ -54,7 +54,7 @@ class conv_subject final : public subject<S> {
   }
   /// Width roundings of a sum of Width terms, of which nothing is carried on.
   std::vector<bounded<real>> bounds(const problem<S>& p) const override {
-    const auto w = weights<S>(1, Width, true);
+    const auto w = taps<S>(1, Width, true);
     std::vector<bounded<real>> out;
     const auto input = row_major(p.input.data(), p.batch, p.length, p.channels);
     const auto initial = row_major(p.initial.data(), p.batch, p.channels, Width - 1);
@@ -92,7 +92,7 @@ TEMPLATE_TEST_CASE_SIG("bias and silu are the reference's, in every policy the s
   maslin::test::random r(4);
   for (const index_t D : {1, 7, 37, 1100})
     for (const bool silu : {false, true}) {
-      const auto w = weights<S>(D, Width, false);
+      const auto w = taps<S>(D, Width, false);
       std::vector<S> bias(static_cast<std::size_t>(D)), input(static_cast<std::size_t>(B * T * D));
       r.fill_normal(std::span<S>(bias));
       r.fill_normal(std::span<S>(input));
@@ -131,7 +131,7 @@ TEMPLATE_TEST_CASE_SIG("bias and silu are the reference's, in every policy the s
 TEST_CASE("a wrong call of causal_conv names what it wanted and writes nothing",
           "[mixer][causal_conv][check]") {
   using mixer_t = causal_conv<float, 3>;
-  const auto w = weights<float>(5, 3, false);
+  const auto w = taps<float>(5, 3, false);
   const std::vector<float> input(2 * 4 * 5), bias(5);
   const mixer_t good{
       .channels = 5, .weight = row_major(w.data(), 5, 3), .bias = row_major(bias.data(), 5)};
