@@ -58,9 +58,11 @@ if [ $ci = yes ]; then
   need g++-12-aarch64-linux-gnu has aarch64-linux-gnu-g++-12
   need qemu-user has qemu-aarch64
 fi
-# Only the charts of compare need it.
+# Only compare uses these: for its charts, and as a contender.
 python3 -c 'import matplotlib' 2>/dev/null || /usr/bin/python3 -c 'import matplotlib' 2>/dev/null ||
   optional=python3-matplotlib
+has_openblas() { pkg-config --exists openblas 2>/dev/null || has_header openblas/cblas.h; }
+has_openblas || optional="$optional libopenblas-dev"
 
 # Names elsewhere: translate <system> prints the packages of that system for the missing ones.
 translate() {
@@ -81,6 +83,8 @@ translate() {
       arch:pkg-config) echo pkgconf ;;
       arch:libbenchmark-dev) echo benchmark ;;
       arch:python3-matplotlib) echo python-matplotlib ;;
+      fedora:libopenblas-dev) echo openblas-devel ;;
+      arch:libopenblas-dev | macos:libopenblas-dev) echo openblas ;;
       arch:libomp-dev) echo openmp ;;
       arch:clang-*) echo clang ;;
       arch:g++-12-aarch64-linux-gnu) echo aarch64-linux-gnu-gcc ;;
@@ -115,10 +119,11 @@ if [ -n "$missing$optional" ]; then
       # shellcheck disable=SC2086
       [ -z "$missing" ] ||
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing
+      # shellcheck disable=SC2086
       [ -z "$optional" ] ||
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-          "$optional" ||
-        echo "note: without $optional compare draws no charts; all else works" >&2
+          $optional ||
+        echo "note: without $optional compare lacks charts or a contender; all else works" >&2
     fi
   elif [ -n "$missing" ]; then
     {
@@ -130,7 +135,7 @@ if [ -n "$missing$optional" ]; then
     } >&2
     exit 1
   else
-    echo "note: without matplotlib compare draws no charts; all else works" >&2
+    echo "note: without $optional compare lacks charts or a contender; all else works" >&2
   fi
 fi
 

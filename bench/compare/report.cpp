@@ -16,6 +16,7 @@
 #include <ostream>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 namespace bench {
 namespace {
@@ -141,6 +142,29 @@ void print_row(std::ostream& out, const outcome& o) {
               rate_of(static_cast<double>(o.what.tokens) / s).c_str(),
               gigabytes(o.what.least.bytes(), s).c_str(), o.fraction(),
               speedup > 0 ? text("%.2fx", speedup).c_str() : "-");
+}
+
+/// The cache that holds so many bytes, half of it left to others.
+const char* level_of(index_t bytes, const caches& sizes) {
+  if (2 * bytes <= sizes.l1) return "L1";
+  if (2 * bytes <= sizes.l2) return "L2";
+  return 2 * bytes <= sizes.l3 ? "L3" : "DRAM";
+}
+
+/// What one row costs that a mixer reads again, and where the rows that it keeps lie.
+void print_rows_read(std::ostream& out, const results& r) {
+  const caches sizes = caches::detect();
+  bool titled = false;
+  for (const auto& w : r.workloads)
+    for (const auto& o : w.rows) {
+      if (o.what.gathered == 0 || o.what.cache_bytes == 0 || o.samples.empty()) continue;
+      if (!std::exchange(titled, true)) out << "\nearlier rows that are read again\n";
+      out << text(
+          "  %-44s T %-7lld %8.1f rows a token %9.3f ns a row  keeps %8.1f KiB, %s\n",
+          (w.what.mixer + " " + w.what.form).c_str(), static_cast<long long>(w.what.T),
+          o.what.gathered / static_cast<double>(o.what.tokens), o.seconds() * 1e9 / o.what.gathered,
+          static_cast<double>(o.what.cache_bytes) / 1024, level_of(o.what.cache_bytes, sizes));
+    }
 }
 
 void print_targets(std::ostream& out, const results& r) {
@@ -326,6 +350,7 @@ void print_table(std::ostream& out, const results& r) {
   for (const auto& m : r.workloads)
     for (const auto& o : m.rows) worst = std::max(worst, o.failed() ? 0 : o.error);
   if (worst > 0) out << text("\nworst error of a timed row: %.2f of its bound\n", worst);
+  print_rows_read(out, r);
   print_targets(out, r);
 }
 

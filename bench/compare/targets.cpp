@@ -35,6 +35,7 @@ const std::array targets{
     target{"trimix/n(64|256|1024)/solve/compute", measure::blas, 1.0},
     target{"generalized/(cached-)?(power2|square1)/given", measure::limit, 0.70},
     target{"generalized/(cached-)?(power2|square1)/given", measure::naive, 1.0},
+    target{"generalized/(cached-)?(power2|square1)/scores", measure::naive, 2.0},
     target{"generalized/(cached-)?power2/growth", measure::growth, 0.15},
     target{"generalized/(cached-)?square1/growth", measure::growth, 0.65},
     target{"mamba1/N16/prefill/compute", measure::limit, 0.60},

@@ -2,14 +2,13 @@
 
 /// \file
 /// Workloads of the generalised mixer: the dense solve beside triangular solvers, patterns with
-/// given coefficients, their time against the number of tokens, and coefficients from scores.
+/// given coefficients, and their time against the number of tokens.
 
 #include "support/contender.hpp"
 #include "support/projection.hpp"
+#include "support/rows.hpp"
 
 #include <maslin/mixer/generalized.hpp>
-#include <maslin/mixer/generalized_scores.hpp>
-#include <maslin/pattern/reads.hpp>
 #include <maslin/scan/policy.hpp>
 
 #include <cmath>
@@ -25,38 +24,6 @@ namespace {
 namespace exec = maslin::exec;
 namespace pattern = maslin::pattern;
 using maslin::row_major;
-using reads_of_token = std::vector<std::pair<index_t, index_t>>;  // position and slot, ascending
-
-constexpr double unit = std::numeric_limits<float>::epsilon() / 2;
-
-/// Slots that T tokens of a pattern have; of a dense one, its positions.
-template <class P>
-index_t slots_of(const P& p, index_t T) {
-  return std::max<index_t>(1, pattern::max_levels(p, T));
-}
-template <class P>
-reads_of_token reads_of(const P& p, index_t t) {
-  reads_of_token found;
-  pattern::for_each_read(p, t, [&](index_t position, index_t level) {
-    found.emplace_back(position, std::is_same_v<P, pattern::dense> ? position : level);
-  });
-  return found;
-}
-template <class P>
-double total_reads(const P& p, index_t T) {
-  double n = 0;
-  for (index_t t = 0; t < T; ++t) n += static_cast<double>(pattern::read_count(p, t));
-  return n;
-}
-
-struct sizes_of_rows {
-  index_t B, T, H, E;
-  index_t capacity = 0;  ///< tokens of a call that takes the T tokens again and again; 0: T
-  [[nodiscard]] index_t all() const { return std::max(capacity, T); }
-  [[nodiscard]] index_t tokens() const { return B * T; }
-  [[nodiscard]] index_t numbers() const { return B * T * H * E; }
-};
-
 /// Given coefficients, whose rows have an L1 norm below 1.
 template <class P>
 class rows_problem final : public problem {
@@ -87,7 +54,7 @@ class rows_problem final : public problem {
     double found = 0;
     for (index_t t = 0; t < size.T; ++t) {
       const auto reads = reads_of(of, t);
-      const double terms = tolerance * static_cast<double>(reads.size() + 3) * unit;
+      const double terms = tolerance * static_cast<double>(reads.size() + 3) * unit_roundoff;
       for (index_t b = 0; b < size.B; ++b)
         for (index_t h = 0; h < size.H; ++h)
           for (index_t e = 0; e < size.E; ++e) {
@@ -128,19 +95,6 @@ class rows_problem final : public problem {
     return (token * size.H + h) * size.E + e;
   }
 };
-
-/// `f` again and again; once for the comparison.
-template <class F>
-contender repeated(const F& f) {
-  return {.repeat =
-              [f](index_t calls) {
-                for (index_t i = 0; i < calls; ++i) {
-                  f();
-                  benchmark::ClobberMemory();
-                }
-              },
-          .fresh = f};
-}
 
 /// y_t = x_t + sum past y as one writes it.
 template <class P>
@@ -196,8 +150,8 @@ class rows_rows {
  public:
   using data = rows_problem<P>;
 
-  rows_rows(std::string name, const P& p, const sizes_of_rows& n)
-      : name_(std::move(name)), size_(n) {
+  rows_rows(std::string name, const P& p, const sizes_of_rows& n, const caches& sizes)
+      : name_(std::move(name)), of_(p), size_(n) {
     load_.mixer = "generalized";
     load_.call = "scan";
     load_.form = name_;
@@ -210,6 +164,16 @@ class rows_rows {
                              ? tokens * static_cast<double>(pattern::read_count(p, n.all() / 2))
                              : total_reads(p, n.T) * static_cast<double>(n.B);
     adds_ = (reads + tokens) * static_cast<double>(n.H * n.E);
+    gathered_ = reads;
+    const index_t row_bytes = n.H * n.E * static_cast<index_t>(sizeof(float));
+    // Of tokens taken again and again those in the middle stand for all.
+    const index_t middle = n.all() / 2;
+    by_level_ = n.all() > n.T ? gathers_of(p, middle, middle + 1, row_bytes, sizes)
+                              : gathers_of(p, 0, n.T, row_bytes, sizes);
+    const double times = n.all() > n.T ? tokens : static_cast<double>(n.B);
+    for (gather& g : by_level_) g.bytes *= times;
+    // A blocked solve reads a row once for many tokens: arithmetic alone counts.
+    if constexpr (std::is_same_v<P, pattern::dense>) by_level_ = {};
     load_.preparation = 0.3 + adds_ * 3e-9;
     load_.prepare = [p, n](const corpus& text) -> std::unique_ptr<problem> {
       return std::make_unique<data>(text, p, n);
@@ -220,6 +184,9 @@ class rows_rows {
   rows_rows& library(const std::string& target = {}) {
     row& r = add("sequential", 1);
     r.target = target;
+    const auto number = static_cast<index_t>(sizeof(float));
+    r.cache_bytes = size_.B * pattern::cache_entries(of_, size_.all()) * size_.H * size_.E * number;
+    r.gathered = gathered_;
     r.bind = [](problem& any) {
       auto& d = static_cast<data&>(any);
       const typename data::mixer mix{.heads = d.size.H, .value_dim = d.size.E, .pattern = d.of};
@@ -265,8 +232,8 @@ class rows_rows {
  private:
   row& add(const std::string& title, double tolerance) {
     row r;
-    r.name = "generalized/scan/" + title + "/" + name_ + "/T:" + std::to_string(size_.all()) +
-             "/D:" + std::to_string(size_.H * size_.E);
+    r.name = "generalized/scan/" + title + "/M:1/T:" + std::to_string(size_.all()) +
+             "/D:" + std::to_string(size_.H * size_.E) + "/" + name_;
     if (size_.B > 1) r.name += "/B:" + std::to_string(size_.B);
     r.title = title;
     r.tolerance = tolerance;
@@ -274,7 +241,8 @@ class rows_rows {
     // Tokens that are taken again come from the cache: arithmetic alone counts.
     r.least = {.elements = size_.all() > size_.T ? 0 : size_.numbers(),
                .rows_read = std::max(1, static_cast<int>(std::lround(1 + coefficients_ / numbers))),
-               .slots = adds_};
+               .slots = adds_,
+               .gathered = by_level_};
     r.tokens = size_.B * size_.all();
     r.estimate = adds_ / 10e9;
     load_.rows.push_back(std::move(r));
@@ -282,9 +250,11 @@ class rows_rows {
   }
 
   std::string name_;
+  P of_;
   sizes_of_rows size_;
   workload load_;
-  double adds_ = 0, coefficients_ = 0;
+  std::array<gather, 4> by_level_{};
+  double adds_ = 0, gathered_ = 0, coefficients_ = 0;
 };
 
 void solve_by_eigen(index_t width, const float* L, float* y, index_t T, index_t E) {
@@ -302,8 +272,8 @@ void solve_by_blas(index_t width, const float* L, float* y, index_t T, index_t E
 }
 #endif
 
-workload dense_solve(index_t T, index_t B, const std::string& target) {
-  rows_rows<pattern::dense> rows("dense", {}, {B, T, 1, 64});
+workload dense_solve(const settings& s, index_t T, index_t B, const std::string& target) {
+  rows_rows<pattern::dense> rows("dense", {}, {B, T, 1, 64}, s.sizes);
   rows.library(target).naive().solver("eigen", solve_by_eigen);
 #if defined(MASLIN_BENCH_OPENBLAS)
   rows.solver("openblas", solve_by_blas);
@@ -312,9 +282,9 @@ workload dense_solve(index_t T, index_t B, const std::string& target) {
 }
 
 template <class P>
-workload given(const std::string& name, const P& p, const sizes_of_rows& n,
+workload given(const settings& s, const std::string& name, const P& p, const sizes_of_rows& n,
                const std::string& target = {}) {
-  return rows_rows<P>(name, p, n).library(target).naive().take();
+  return rows_rows<P>(name, p, n, s.sizes).library(target).naive().take();
 }
 
 /// The time a token against the length of the sequence: the same 256 tokens again and again, so that
@@ -324,7 +294,7 @@ void growth(std::vector<workload>& plan, const settings& s, const std::string& n
   constexpr index_t span = 256, E = 64;
   const index_t longest = s.quick ? 16384 : 262144;
   for (index_t n = 1024; n <= longest; n *= 4)
-    plan.push_back(rows_rows<P>(name + "-growth", p, {1, span, 1, E, n})
+    plan.push_back(rows_rows<P>(name + "-growth", p, {1, span, 1, E, n}, s.sizes)
                        .library(n == longest ? "generalized/" + name + "/growth" : "")
                        .take());
 }
@@ -333,9 +303,9 @@ void growth(std::vector<workload>& plan, const settings& s, const std::string& n
 
 std::vector<workload> generalized_workloads(const settings& s) {
   std::vector<workload> plan;
-  plan.push_back(dense_solve(64, 16, "trimix/n64/solve/compute"));
-  plan.push_back(dense_solve(256, 16, "trimix/n256/solve/compute"));
-  plan.push_back(dense_solve(1024, 4, "trimix/n1024/solve/compute"));
+  plan.push_back(dense_solve(s, 64, 16, "trimix/n64/solve/compute"));
+  plan.push_back(dense_solve(s, 256, 16, "trimix/n256/solve/compute"));
+  plan.push_back(dense_solve(s, 1024, 4, "trimix/n1024/solve/compute"));
   const pattern::cached<pattern::power2> cached2{};
   const pattern::cached<pattern::square1> cached1{};
   for (const index_t T : {1024, 4096}) {
@@ -343,16 +313,16 @@ std::vector<workload> generalized_workloads(const settings& s) {
       return T == 1024 ? "generalized/" + std::string(pattern) + "/given" : std::string();
     };
     const sizes_of_rows n{1, T, 1, 256};
-    plan.push_back(given("power2", pattern::power2{}, n, named("power2")));
-    plan.push_back(given("square1", pattern::square1{}, n, named("square1")));
-    plan.push_back(given("cached-power2", cached2, n, named("cached-power2")));
-    plan.push_back(given("cached-square1", cached1, n, named("cached-square1")));
+    plan.push_back(given(s, "power2", pattern::power2{}, n, named("power2")));
+    plan.push_back(given(s, "square1", pattern::square1{}, n, named("square1")));
+    plan.push_back(given(s, "cached-power2", cached2, n, named("cached-power2")));
+    plan.push_back(given(s, "cached-square1", cached1, n, named("cached-square1")));
   }
   growth(plan, s, "power2", pattern::power2{});
   growth(plan, s, "square1", pattern::square1{});
   growth(plan, s, "cached-power2", cached2);
   growth(plan, s, "cached-square1", cached1);
-  plan.push_back(given("order4", pattern::order{4}, {1, 4096, 1, 256}));
+  plan.push_back(given(s, "order4", pattern::order{4}, {1, 4096, 1, 256}));
   return plan;
 }
 

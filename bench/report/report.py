@@ -10,6 +10,7 @@ Without matplotlib the page is written with its tables alone and the exit status
 import html
 import io
 import json
+import math
 import re
 import sys
 
@@ -21,6 +22,9 @@ NAME = re.compile(
 
 # One colour a mixer, in every chart.
 COLOURS = {"diagonal": "#4477aa", "hlru": "#ee6677", "bdlru": "#228833"}
+# One colour a pattern, and how its time a token grows with the length in theory.
+PATTERNS = {"power2": ("#4477aa", "log n"), "cached-power2": ("#66ccee", "log n"),
+            "square1": ("#ee6677", "n^0.5"), "cached-square1": ("#aa3377", "n^0.5")}
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
@@ -217,8 +221,31 @@ def state_bytes(plt, rows):
                 logy=False, ticks=sorted(ticks))
 
 
+def exponent(xs, ys):
+    """The slope of log y against log x, least squares."""
+    a, b = [math.log(x) for x in xs], [math.log(y) for y in ys]
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    run = sum((x - mean_a) ** 2 for x in a)
+    return sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b)) / run if run else 0.0
+
+
+def pattern_growth(plt, rows):
+    lines = []
+    for pattern, (colour, theory) in PATTERNS.items():
+        chosen = sorted((r for r in rows if r.mixer == "generalized" and r.policy == "sequential"
+                         and r.form == pattern + "-growth"), key=lambda r: r.T)
+        if len(chosen) < 2:
+            continue
+        xs = [r.T for r in chosen]
+        ys = [1e3 * r.microseconds / r.T for r in chosen]
+        lines.append((f"{pattern}: n^{exponent(xs, ys):.2f}, theory {theory}", "o-", colour, xs, ys))
+    return draw(plt, "Time a token against length, by pattern", "n", "ns a token",
+                "Generalised mixer, given coefficients, 64 channels, one thread; fitted exponents.",
+                lines)
+
+
 CHARTS = (throughput_against_order, time_against_length, decode_latency, state_bytes,
-          limit_against_order)
+          limit_against_order, pattern_growth)
 
 
 def charts(rows):

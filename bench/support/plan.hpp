@@ -47,6 +47,7 @@ struct row {
   work least;
   index_t tokens = 0;       ///< tokens a call
   index_t cache_bytes = 0;  ///< of the state
+  double gathered = 0;      ///< earlier rows that a call reads; 0 where a mixer reads none
   double estimate = 0;      ///< seconds a call, roughly: for planning
   std::function<contender(problem&)> bind;
 };
@@ -71,9 +72,11 @@ struct settings {
 
 /// Workloads of each mixer (bench/mixer/<name>_bench.cpp).
 [[nodiscard]] std::vector<workload> diagonal_workloads(const settings& s);
+[[nodiscard]] std::vector<workload> complex_diagonal_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> hlru_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> bdlru_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> generalized_workloads(const settings& s);
+[[nodiscard]] std::vector<workload> generalized_scores_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> selective_ssm_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> rglru_workloads(const settings& s);
 

@@ -35,6 +35,12 @@ using lanes = maslin::lane<wide>;
 /// `fetching` is streaming with the software prefetch of maslin's kernels on top.
 enum class stores { plain, streaming, fetching };
 
+/// Bytes that are read again from the cache level where `span` bytes lie.
+struct gather {
+  double bytes = 0;
+  index_t span = 0;
+};
+
 /// What a kernel cannot avoid per call, from which its limit follows.
 struct work {
   index_t elements = 0;  ///< numbers written to the output
@@ -42,6 +48,7 @@ struct work {
   double slots = 0;      ///< lane slots of the FMA pipes; an exp is charged `slots_of_exp`
   index_t chain = 0;     ///< length of a chain of dependent fma, where that is what limits
   int threads = 1;
+  std::array<gather, 4> gathered{};  ///< earlier rows, by level, beside what is streamed
 
   [[nodiscard]] double bytes() const {
     return static_cast<double>(elements) * (rows_read + 1) * sizeof(float);
@@ -234,6 +241,11 @@ class roofline {
         found.best = kind;
       }
     }
+    for (const gather& g : w.gathered)
+      if (g.bytes > 0) {
+        const auto numbers = g.span / static_cast<index_t>(sizeof(float));
+        found.memory += g.bytes / static_cast<double>(g.span) * read(numbers);
+      }
     found.compute = w.slots / (slot_rate() * w.threads);
     if (w.chain > 0)
       found.compute = std::max(found.compute, static_cast<double>(w.chain) * chain_step());

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// \file
+/// Workloads of the generalised mixer whose coefficients are made of scores in the same pass.
+
+#include "support/projection.hpp"
+#include "support/rows.hpp"
+
+#include <maslin/mixer/generalized_scores.hpp>
+#include <maslin/scan/policy.hpp>
+
+#include <cmath>
+#include <limits>
+
+namespace bench {
+namespace {
+
+namespace exec = maslin::exec;
+using maslin::row_major;
+
+constexpr index_t H = 4, K = 64, E = 64;
+const float scale = 1 / std::sqrt(static_cast<float>(K));
+
+template <class P>
+class scores_problem final : public problem {
+ public:
+  using mixer = maslin::generalized_scores<float, P>;
+
+  scores_problem(const corpus& text, const P& p, index_t length)
+      : of(p), T(length), query(T * H * K), key(T * H * K), input(T * H * E), y(T * H * E) {
+    const embedding tokens(text.bytes, T);
+    tokens.project(query.data(), T, H * K, 41, 1.0f, 0.0f);
+    tokens.project(key.data(), T, H * K, 43, 1.0f, 0.0f);
+    tokens.project(input.data(), T, H * E, 47, 1.0f, 0.0f);
+  }
+
+  void spoil() override {
+    std::fill_n(y.data(), y.size(), std::numeric_limits<float>::quiet_NaN());
+  }
+  /// The worst residual of a token, its coefficients made in double, in what roundings of n_t
+  /// terms, of their scores and of the softmax may leave of sum c |y|.
+  [[nodiscard]] double worst(double tolerance) const override {
+    double found = 0;
+    for (index_t t = 0; t < T; ++t) {
+      auto reads = reads_of(of, t);
+      reads.emplace_back(t, 0);
+      for (index_t h = 0; h < H; ++h) {
+        const auto [c, doubt] = coefficients(reads, t, h);
+        const double roundings = static_cast<double>(2 * reads.size() + 10) + doubt;
+        for (index_t e = 0; e < E; ++e) {
+          double rest = -y[(t * H + h) * E + e], sum = std::abs(rest);
+          for (std::size_t i = 0; i < reads.size(); ++i) {
+            const index_t p = reads[i].first;
+            const double term = c[i] * (p == t ? input : y)[(p * H + h) * E + e];
+            rest += term;
+            sum += std::abs(term);
+          }
+          const double ratio = std::abs(rest) / (tolerance * roundings * unit_roundoff * sum);
+          if (!(ratio <= found)) found = std::isnan(ratio) ? HUGE_VAL : ratio;
+        }
+      }
+    }
+    return found;
+  }
+  [[nodiscard]] typename mixer::tokens tokens() const {
+    return {.query = row_major(static_cast<const float*>(query.data()), 1, T, H, K),
+            .key = row_major(static_cast<const float*>(key.data()), 1, T, H, K),
+            .input = row_major(static_cast<const float*>(input.data()), 1, T, H, E),
+            .offsets = {}};
+  }
+  [[nodiscard]] maslin::view<float, 4> out() const { return row_major(y.data(), 1, T, H, E); }
+
+  P of;
+  index_t T;
+  buffer query, key, input, y;
+
+ private:
+  /// Softmax of the scores of `reads`, and how many u each may be off for its score's sake.
+  [[nodiscard]] std::pair<std::vector<double>, double> coefficients(const reads_of_token& reads,
+                                                                    index_t t, index_t h) const {
+    std::vector<double> c;
+    double doubt = 0;
+    for (const auto& [p, slot] : reads) {
+      double z = 0, size = 0;
+      for (index_t k = 0; k < K; ++k) {
+        const double term = double{query[(t * H + h) * K + k]} * key[(p * H + h) * K + k];
+        z += term;
+        size += std::abs(term);
+      }
+      c.push_back(z * double{scale});
+      // Chains of K / 16 products, sums of 16; then scale, and the distance from the largest.
+      doubt = std::max(doubt, (static_cast<double>(K) / 16 + 8) * size * double{scale});
+    }
+    const double top = *std::max_element(c.begin(), c.end());
+    double sum = 0;
+    for (double& z : c) sum += z = std::exp(z - top);
+    for (double& z : c) z /= sum;
+    return {c, 2 * doubt};
+  }
+};
+
+/// Scores, softmax and sum as one writes them.
+template <class P>
+[[gnu::noinline]] void plain_scores(const scores_problem<P>& d, float* c) {
+  for (index_t t = 0; t < d.T; ++t)
+    for (index_t h = 0; h < H; ++h) {
+      const float* q = d.query.data() + (t * H + h) * K;
+      const auto score = [&](index_t p) {
+        const float* k = d.key.data() + (p * H + h) * K;
+        float sum = 0;
+        for (index_t i = 0; i < K; ++i) sum += q[i] * k[i];
+        return sum * scale;
+      };
+      index_t n = 0;
+      float top = c[n++] = score(t);
+      pattern::for_each_read(d.of, t, [&](index_t p, index_t) {
+        top = std::max(top, c[n] = score(p));
+        ++n;
+      });
+      float sum = 0;
+      for (index_t i = 0; i < n; ++i) sum += c[i] = std::exp(c[i] - top);
+      const float* x = d.input.data() + (t * H + h) * E;
+      float* __restrict y = d.y.data() + (t * H + h) * E;
+      for (index_t e = 0; e < E; ++e) y[e] = c[0] / sum * x[e];
+      n = 1;
+      pattern::for_each_read(d.of, t, [&](index_t p, index_t) {
+        const float weight = c[n++] / sum;
+        const float* row = d.y.data() + (p * H + h) * E;
+        for (index_t e = 0; e < E; ++e) y[e] += weight * row[e];
+      });
+    }
+}
+
+template <class P>
+workload scored(const settings& s, const std::string& name, const P& p, index_t T,
+                const std::string& target) {
+  using data = scores_problem<P>;
+  const double terms = (total_reads(p, T) + static_cast<double>(T)) * H;
+  workload load;
+  load.mixer = "generalized_scores";
+  load.call = "scan";
+  load.form = name;
+  load.regime = "compute";
+  load.T = T;
+  load.D = H * E;
+  load.preparation = 0.3 + terms * (E + K) * 3e-9;
+  load.prepare = [p, T](const corpus& text) -> std::unique_ptr<problem> {
+    return std::make_unique<data>(text, p, T);
+  };
+  const auto by_level =
+      gathers_of(p, 0, T, H * (E + K) * static_cast<index_t>(sizeof(float)), s.sizes);
+  const auto add = [&](const std::string& title) -> row& {
+    row r;
+    r.name = "generalized_scores/scan/" + title + "/M:1/T:" + std::to_string(T) +
+             "/D:" + std::to_string(H * E) + "/" + name;
+    r.title = title;
+    r.tolerance = 1;
+    r.least = {.elements = T * H * E,
+               .rows_read = 3,
+               .slots = terms * (E + K + slots_of_exp),
+               .gathered = by_level};
+    r.tokens = T;
+    r.estimate = r.least.slots / 10e9;
+    load.rows.push_back(std::move(r));
+    return load.rows.back();
+  };
+  row& ours = add("sequential");
+  ours.target = target;
+  ours.gathered = total_reads(p, T) * H;
+  ours.cache_bytes = pattern::cache_entries(p, T) * H * (E + K) * index_t{sizeof(float)};
+  ours.bind = [T](problem& any) {
+    auto& d = static_cast<data&>(any);
+    const typename data::mixer mix{
+        .heads = H, .key_dim = K, .value_dim = E, .scale = scale, .pattern = d.of};
+    auto state = std::make_shared<typename data::mixer::state>(mix.make_state(1, T));
+    return repeated([=, &d] {
+      state->reset();
+      mix.scan(exec::sequential{}, d.tokens(), d.out(), *state);
+    });
+  };
+  row& loop = add("naive");
+  loop.naive = true;
+  loop.bind = [T](problem& any) {
+    auto& d = static_cast<data&>(any);
+    auto c = std::make_shared<buffer>(T + 1);
+    return repeated([=, &d] { plain_scores(d, c->data()); });
+  };
+  return load;
+}
+
+}  // namespace
+
+std::vector<workload> generalized_scores_workloads(const settings& s) {
+  std::vector<workload> plan;
+  for (const index_t T : {1024, 4096}) {
+    if (s.quick && T > 1024) continue;
+    const auto named = [&](const char* of) {
+      return T == 1024 ? "generalized/" + std::string(of) + "/scores" : std::string();
+    };
+    plan.push_back(scored(s, "power2", pattern::power2{}, T, named("power2")));
+    plan.push_back(scored(s, "square1", pattern::square1{}, T, named("square1")));
+    plan.push_back(
+        scored(s, "cached-power2", pattern::cached<pattern::power2>{}, T, named("cached-power2")));
+    plan.push_back(scored(s, "cached-square1", pattern::cached<pattern::square1>{}, T,
+                          named("cached-square1")));
+  }
+  return plan;
+}
+
+}  // namespace bench
