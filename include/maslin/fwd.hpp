@@ -63,4 +63,11 @@ struct generalized_scores;
 template <class S, gate_form Form = gate_form::probability>
 struct rglru;
 
+struct bf16;
+struct fp16;
+template <class S, class C>
+class attention_state;
+template <class S, class C = S>
+struct attention;
+
 }  // namespace maslin::inline MASLIN_ABI

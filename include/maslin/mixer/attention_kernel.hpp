@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// The two products of attention for a few rows and one block of keys: scores, and weighted values.
+/// A row is one query of one head. Neither the rows that share a tile nor the width of a register
+/// decides a bit: a score is one chain over the key's numbers, an output one chain over the keys of
+/// a block.
+
+#include <maslin/core/each.hpp>
+#include <maslin/simd/lane.hpp>
+#include <maslin/simd/storage.hpp>
+
+#include <algorithm>
+#include <type_traits>
+
+namespace maslin::inline MASLIN_ABI::detail {
+
+/// Keys of a block.
+inline constexpr index_t key_block = 64;
+
+/// Registers side by side in a tile of R rows: with two for six rows the accumulators, two registers
+/// of keys and a query fill the 16 of AVX2, and fewer rows take more so that no chain waits.
+template <class V, int R>
+inline constexpr int tile_registers =
+    std::min(R >= 4 ? 2 : R == 2 ? 4 : 8, static_cast<int>(key_block) / lane<V>::width);
+
+/// f(R, r) for rows r .. r + R - 1: tiles of six rows, then of what remains.
+template <class F>
+inline void for_each_row_tile(index_t rows, const F& f) {
+  index_t r = 0;
+  const auto tiles = [&]<int R>(std::integral_constant<int, R> count) {
+    for (; r + R <= rows; r += R) f(count, r);
+  };
+  tiles(std::integral_constant<int, 6>{});
+  tiles(std::integral_constant<int, 4>{});
+  tiles(std::integral_constant<int, 2>{});
+  tiles(std::integral_constant<int, 1>{});
+}
+
+/// score[r][c] (+)= sum_k query[r][k] keys[k][c] for R rows and the columns of N registers; `fresh`
+/// begins the chains, else they go on from what is there.
+template <int R, int N, class V, class S, class C>
+[[gnu::always_inline]] inline void score_tile(const S* query, index_t query_row, index_t K,
+                                              const C* keys, S* score, bool fresh) noexcept {
+  using L = lane<V>;
+  V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(N)];
+  unrolled<R>([&](auto r) {
+    unrolled<N>([&](auto n) {
+      const S* from = score + static_cast<index_t>(r) * key_block + n * L::width;
+      sum[r][n] = fresh ? L::broadcast(S(0)) : L::load(from);
+    });
+  });
+  for (index_t k = 0; k < K; ++k) {
+    V key[static_cast<std::size_t>(N)];
+    unrolled<N>([&](auto n) {
+      key[n] = simd::load_stored<V>(keys + k * key_block + n * L::width);
+    });
+    unrolled<R>([&](auto r) {
+      const V q = L::broadcast(query[static_cast<index_t>(r) * query_row + k]);
+      unrolled<N>([&](auto n) { sum[r][n] = L::fma(q, key[n], sum[r][n]); });
+    });
+  }
+  unrolled<R>([&](auto r) {
+    unrolled<N>([&](auto n) {
+      L::store(score + static_cast<index_t>(r) * key_block + n * L::width, sum[r][n]);
+    });
+  });
+}
+
+/// Scores of `rows` rows with the keys of columns begin .. end - 1; columns beside them that share a
+/// register may be written too.
+template <class V, class S, class C>
+void score_block(index_t rows, const S* query, index_t query_row, index_t K, const C* keys,
+                 index_t begin, index_t end, S* score, bool fresh) noexcept {
+  for_each_row_tile(rows, [&]<int R>(std::integral_constant<int, R>, index_t r) {
+    constexpr int N = tile_registers<V, R>;
+    constexpr index_t step = N * lane<V>::width;
+    for (index_t c = begin / step * step; c < end; c += step)
+      score_tile<R, N, V>(query + r * query_row, query_row, K, keys + c, score + r * key_block + c,
+                          fresh);
+  });
+}
+
+/// Keys of a block that one row sees: columns begin .. end - 1.
+struct key_range {
+  index_t begin = 0, end = 0;
+};
+
+/// What the rows of a tile add up: R weights a key, R accumulators.
+template <class S>
+struct mix_rows {
+  const S* weight;         // [R][64]
+  const key_range* range;  // [R]
+  const S* decay;          // [R]: what is left of the accumulators
+  S* acc;
+  index_t acc_row;
+};
+
+/// acc[r] = decay[r] acc[r] + sum_j weight[r][j] values[j] over the keys that row r sees, for R rows
+/// and the columns of N registers. A key that a row does not see is not multiplied by 0: its value
+/// may be NaN.
+template <int R, int N, class V, class S, class C>
+[[gnu::always_inline]] inline void mix_tile(const mix_rows<S>& rows, const C* values,
+                                            index_t value_row) noexcept {
+  using L = lane<V>;
+  V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(N)];
+  unrolled<R>([&](auto r) { unrolled<N>([&](auto n) { sum[r][n] = L::broadcast(S(0)); }); });
+  const auto add = [&](auto r, index_t j) {
+    const V w = L::broadcast(rows.weight[static_cast<index_t>(r) * key_block + j]);
+    unrolled<N>([&](auto n) {
+      const V value = simd::load_stored<V>(values + j * value_row + n * L::width);
+      sum[r][n] = L::fma(w, value, sum[r][n]);
+    });
+  };
+  // Keys that all rows see, and before and after them those of some rows only.
+  key_range common = rows.range[0];
+  unrolled<R>([&](auto r) {
+    common.begin = std::max(common.begin, rows.range[r].begin);
+    common.end = std::min(common.end, rows.range[r].end);
+  });
+  common.end = std::max(common.begin, common.end);
+  unrolled<R>([&](auto r) {
+    const index_t end = std::min(rows.range[r].end, common.begin);
+    for (index_t j = rows.range[r].begin; j < end; ++j) add(r, j);
+  });
+  for (index_t j = common.begin; j < common.end; ++j) {
+    V value[static_cast<std::size_t>(N)];
+    unrolled<N>([&](auto n) {
+      value[n] = simd::load_stored<V>(values + j * value_row + n * L::width);
+    });
+    unrolled<R>([&](auto r) {
+      const V w = L::broadcast(rows.weight[static_cast<index_t>(r) * key_block + j]);
+      unrolled<N>([&](auto n) { sum[r][n] = L::fma(w, value[n], sum[r][n]); });
+    });
+  }
+  unrolled<R>([&](auto r) {
+    for (index_t j = common.end; j < rows.range[r].end; ++j) add(r, j);
+  });
+  unrolled<R>([&](auto r) {
+    const V decay = L::broadcast(rows.decay[r]);
+    unrolled<N>([&](auto n) {
+      S* acc = rows.acc + static_cast<index_t>(r) * rows.acc_row + n * L::width;
+      L::store(acc, L::fma(decay, L::load(acc), sum[r][n]));
+    });
+  });
+}
+
+/// The same for any number of rows and columns, a whole number of registers.
+template <class V, class S, class C>
+void mix_block(index_t count, const mix_rows<S>& rows, const C* values, index_t value_row,
+               index_t columns) noexcept {
+  for_each_row_tile(count, [&]<int R>(std::integral_constant<int, R>, index_t r) {
+    mix_rows<S> tile{rows.weight + r * key_block, rows.range + r, rows.decay + r,
+                     rows.acc + r * rows.acc_row, rows.acc_row};
+    index_t e = 0;
+    const auto pieces = [&]<int N>(std::integral_constant<int, N>) {
+      for (; e + N * lane<V>::width <= columns; e += N * lane<V>::width) {
+        mix_tile<R, N, V>(tile, values + e, value_row);
+        tile.acc += N * lane<V>::width;
+      }
+    };
+    pieces(std::integral_constant<int, tile_registers<V, R>>{});
+    if constexpr (tile_registers<V, R> > 2) pieces(std::integral_constant<int, 2>{});
+    if constexpr (tile_registers<V, R> > 1) pieces(std::integral_constant<int, 1>{});
+  });
+}
+
+}  // namespace maslin::inline MASLIN_ABI::detail

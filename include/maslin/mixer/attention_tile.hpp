@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// How attention walks the keys of a few rows: blocks of 64 keys fold left to right in segments of
+/// 1024, segments merge left to right, both anchored at key 0. One row gives the same bits in any
+/// tile, which is why decode equals prefill.
+
+#include <maslin/mixer/attention_kernel.hpp>
+#include <maslin/mixer/attention_state.hpp>
+#include <maslin/recurrence/online_softmax.hpp>
+#include <maslin/recurrence/weigh.hpp>
+#include <maslin/simd/math.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+namespace maslin::inline MASLIN_ABI::detail {
+
+/// Keys of a segment: the unit of a split decode.
+inline constexpr index_t key_segment = 1024;
+
+/// What all rows of a call share.
+template <class S>
+struct attention_rule {
+  S scale = 1;
+  S cap = 0;                  // of the logits; 0: none
+  const S* slopes = nullptr;  // [H]; may be null
+  const S* sinks = nullptr;   // [H]; may be null
+  index_t window = 0;         // 0: none
+  [[nodiscard]] index_t first_key(index_t position) const noexcept {
+    return window == 0 ? 0 : std::max(index_t{0}, position - window + 1);
+  }
+};
+
+/// One row: a query, where it stands and where its output goes.
+template <class S>
+struct attention_row {
+  const S* query;
+  const S* mask;  // [keys]; may be null
+  S* y;
+  S* log_sum;  // may be null
+  index_t position, head;
+};
+
+/// One key-value head of one sequence.
+template <class S, class C>
+struct attention_keys {
+  const attention_state<S, C>* cache;
+  index_t sequence, head;
+  [[nodiscard]] const C* block_of(index_t j) const noexcept {
+    return cache->block_of(sequence, head, j);
+  }
+};
+
+/// Up to 24 rows that read the same keys, and what they have added up: everything that a task needs
+/// beside the cache, on its stack.
+template <class S, class C>
+class attention_tile {
+ public:
+  static constexpr index_t most_rows = 24;
+  /// Columns of the values that are taken at a time; wider ones take the scores again.
+  static constexpr index_t most_columns = 256;
+  /// Rows of a tile for values of E numbers: the accumulators have room for 24 rows of 128 columns.
+  [[nodiscard]] static constexpr index_t rows_for(index_t E) noexcept {
+    return E <= accumulators / most_rows ? most_rows : accumulators / most_columns;
+  }
+
+  attention_tile(const attention_rule<S>& rule, const attention_keys<S, C>& keys) noexcept
+      : rule_(rule), keys_(keys), K_(keys.cache->shape().key_dim) {}
+
+  /// Begins with the next row; all rows are added before the first segment.
+  void add(const attention_row<S>& row) noexcept {
+    rows_[count_] = row;
+    first_ = count_ == 0 ? rule_.first_key(row.position)
+                         : std::min(first_, rule_.first_key(row.position));
+    last_ = count_ == 0 ? row.position : std::max(last_, row.position);
+    ++count_;
+  }
+  [[nodiscard]] index_t rows() const noexcept { return count_; }
+  [[nodiscard]] index_t first_segment() const noexcept { return first_ / key_segment; }
+  [[nodiscard]] index_t last_segment() const noexcept { return last_ / key_segment; }
+
+  /// Takes columns begin .. end - 1 of the values, with nothing added up yet.
+  void open(index_t begin, index_t end) noexcept {
+    column_ = begin;
+    columns_ = end - begin;
+    monoid_.width = (columns_ + 15) / 16 * 16;
+    for (index_t r = 0; r < count_; ++r) {
+      total_[r].acc = total_acc_ + r * monoid_.width;
+      monoid_.clear(total_[r]);
+    }
+    if (column_ == 0 && K_ <= packed_width) pack(0, K_);
+  }
+
+  /// Adds up one segment: the part of row r is then `part(r)`.
+  template <class V>
+  void walk(index_t segment) noexcept {
+    for (index_t r = 0; r < count_; ++r) {
+      part_[r].acc = part_acc_ + r * monoid_.width;
+      monoid_.clear(part_[r]);
+    }
+    std::fill_n(&lanes_[0][0], count_ * sum_lanes, S(0));
+    const index_t begin = std::max(segment * key_segment, first_ / key_block * key_block);
+    const index_t end = std::min((segment + 1) * key_segment, last_ + 1);
+    for (index_t j = begin; j < end; j += key_block) add_block<V>(j);
+    for (index_t r = 0; r < count_; ++r) {
+      S* x = lanes_[r];
+      for (index_t half = sum_lanes / 2; half > 0; half /= 2)
+        for (index_t i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
+      part_[r].sum = x[0];
+    }
+  }
+  /// Merges the parts of the segment into what came before it.
+  template <class V>
+  void merge() noexcept {
+    for (index_t r = 0; r < count_; ++r) monoid_.template merge<V>(total_[r], part_[r]);
+  }
+  /// Writes the part of row r to memory of 2 + [all columns] numbers, and merges it from there.
+  void keep(index_t r, S* memory) const noexcept {
+    memory[0] = part_[r].max;
+    memory[1] = part_[r].sum;
+    std::copy_n(part_[r].acc, monoid_.width, memory + 2 + column_);
+  }
+  template <class V>
+  void merge_kept(index_t r, S* memory) noexcept {
+    monoid_.template merge<V>(total_[r], {memory[0], memory[1], memory + 2 + column_});
+  }
+  /// Writes the outputs of the columns, and the log-sum-exp with the first of them.
+  template <class V>
+  void close() noexcept {
+    recurrence::online_softmax<S> monoid = monoid_;
+    for (index_t r = 0; r < count_; ++r) {
+      const attention_row<S>& row = rows_[r];
+      if (rule_.sinks != nullptr) monoid_.add(total_[r], rule_.sinks[row.head], nullptr);
+      monoid.width = columns_;
+      const S log_sum = monoid.template finish<V>(total_[r], row.y + column_);
+      if (row.log_sum != nullptr && column_ == 0) *row.log_sum = log_sum;
+    }
+  }
+
+ private:
+  using part_type = typename recurrence::online_softmax<S>::part;
+  static constexpr index_t accumulators = 24 * 128, sum_lanes = 16, packed_width = 256;
+
+  /// Copies columns of the queries beside each other: in their tensor rows of all heads may lie a
+  /// power of two apart, which few of them share a cache set with.
+  void pack(index_t begin, index_t end) noexcept {
+    packed_row_ = end - begin;
+    for (index_t r = 0; r < count_; ++r)
+      std::copy(rows_[r].query + begin, rows_[r].query + end, query_ + r * packed_row_);
+  }
+
+  template <class V>
+  void add_block(index_t first) noexcept {
+    key_range seen{key_block, 0};
+    bool whole = true;
+    for (index_t r = 0; r < count_; ++r) {
+      key_range& range = range_[r];
+      range.end = std::clamp(rows_[r].position + 1 - first, index_t{0}, key_block);
+      range.begin = std::min(std::max(rule_.first_key(rows_[r].position) - first, index_t{0}),
+                             range.end);
+      whole = whole && range.begin == 0 && range.end == key_block;
+      if (range.begin == range.end) continue;
+      seen.begin = std::min(seen.begin, range.begin);
+      seen.end = std::max(seen.end, range.end);
+    }
+    if (seen.begin >= seen.end) return;
+    const C* keys = keys_.block_of(first);
+    const C* values = keys + key_block * K_ + column_;
+    find_scores<V>(keys, seen);
+    S factor = rule_.scale;
+    hides_ = false;
+    if (rows_[0].mask != nullptr || rule_.slopes != nullptr || rule_.cap != 0) {
+      factor = 1;
+      for (index_t r = 0; r < count_; ++r) find_logits<V>(r, first);
+    }
+    if (!whole)
+      for (index_t r = 0; r < count_; ++r) hide_unseen(r);
+    weigh<V>(factor);
+    const index_t row = keys_.cache->value_row();
+    if (hides_ && !all_finite(values, row, seen))
+      mix_seen(values, row);
+    else
+      mix_block<V>(count_,
+                   mix_rows<S>{&weight_[0][0], range_, decay_, part_acc_, monoid_.width}, values,
+                   row, monoid_.width);
+  }
+
+  template <class V>
+  void find_scores(const C* keys, const key_range& seen) noexcept {
+    for (index_t k = 0; k < K_; k += packed_width) {
+      const index_t width = std::min(packed_width, K_ - k);
+      if (K_ > packed_width) pack(k, k + width);
+      score_block<V>(count_, query_, packed_row_, width, keys + k * key_block, seen.begin,
+                     seen.end, &weight_[0][0], k == 0);
+    }
+  }
+
+  /// Products to logits: scale, soft cap, slope and mask. A masked key is hidden whatever its score.
+  template <class V>
+  void find_logits(index_t r, index_t first) noexcept {
+    using L = lane<V>;
+    constexpr S infinity = std::numeric_limits<S>::infinity();
+    const attention_row<S>& row = rows_[r];
+    const V scale = L::broadcast(rule_.scale), cap = L::broadcast(rule_.cap);
+    const V slope = L::broadcast(rule_.slopes == nullptr ? S(0) : rule_.slopes[row.head]);
+    const V nothing = L::broadcast(-infinity);
+    hidden_[r] = 0;
+    for (index_t c = range_[r].begin / L::width * L::width; c < range_[r].end; c += L::width) {
+      S* at = weight_[r] + c;
+      const int n = static_cast<int>(std::min<index_t>(L::width, range_[r].end - c));
+      const V mask = row.mask == nullptr ? L::broadcast(S(0)) : L::load(row.mask + first + c, n);
+      const V distance = L::broadcast(static_cast<S>(first + c - row.position)) +
+                         L::load(counting<S>);
+      const V bias = L::fma(slope, distance, mask);
+      const V raw = L::load(at);
+      const V logit =
+          rule_.cap == 0
+              ? L::fma(raw, scale, bias)
+              : L::fma(cap, simd::tanh(L::div(raw * scale, cap)), bias);
+      L::store(at, L::select(mask == nothing, nothing, logit));
+    }
+    if (row.mask == nullptr) return;
+    for (index_t c = range_[r].begin; c < range_[r].end; ++c)
+      if (row.mask[first + c] == -infinity) hidden_[r] |= std::uint64_t{1} << c;
+    hides_ = hides_ || hidden_[r] != 0;
+  }
+
+  /// What a row does not see has the weight 0.
+  void hide_unseen(index_t r) noexcept {
+    constexpr S infinity = std::numeric_limits<S>::infinity();
+    std::fill_n(weight_[r], range_[r].begin, -infinity);
+    std::fill_n(weight_[r] + range_[r].end, key_block - range_[r].end, -infinity);
+  }
+
+  /// The largest of a row's logits; a NaN among them does not count.
+  template <class V>
+  [[nodiscard]] static S largest_of(const S* row) noexcept {
+    using L = lane<V>;
+    constexpr int registers = static_cast<int>(sum_lanes) / L::width;
+    V part[static_cast<std::size_t>(registers)];
+    unrolled<registers>([&](auto i) {
+      const S* at = row + static_cast<index_t>(i) * L::width;
+      part[i] = L::max(L::load(at), L::broadcast(-std::numeric_limits<S>::infinity()));
+      for (index_t c = sum_lanes; c < key_block; c += sum_lanes)
+        part[i] = L::max(L::load(at + c), part[i]);
+    });
+    return recurrence::detail::fold_lanes(part, [](S a, S b) { return lane<S>::max(a, b); });
+  }
+
+  /// Logits (or scores that `factor` scales) to weights less the row's maximum, which may rise:
+  /// `decay_` is then what earlier weights shrink by.
+  template <class V>
+  void weigh(S factor) noexcept {
+    using L = lane<V>;
+    constexpr S infinity = std::numeric_limits<S>::infinity();
+    S reference[most_rows];
+    for (index_t r = 0; r < count_; ++r) {
+      const S largest = largest_of<V>(weight_[r]) * factor;
+      const S before = part_[r].max;
+      part_[r].max = lane<S>::max(largest, before);
+      // A row that has seen nothing is weighed against 0, not -inf, which it would meet in itself.
+      reference[r] = part_[r].max == -infinity ? S(0) : part_[r].max;
+      decay_[r] = before == part_[r].max ? S(1) : simd::exp_weight(before - reference[r]);
+    }
+    const V scale = L::broadcast(factor);
+    for (index_t r = 0; r < count_; ++r) {
+      const V minus = L::broadcast(-reference[r]), decay = L::broadcast(decay_[r]);
+      for (index_t i = 0; i < sum_lanes; i += L::width) {
+        V sum = L::broadcast(S(0));
+        for (index_t c = i; c < key_block; c += sum_lanes) {
+          const V w = simd::exp_weight(L::fma(L::load(weight_[r] + c), scale, minus));
+          L::store(weight_[r] + c, w);
+          sum = sum + w;
+        }
+        L::store(lanes_[r] + i, L::fma(decay, L::load(lanes_[r] + i), sum));
+      }
+    }
+  }
+
+  [[nodiscard]] bool all_finite(const C* values, index_t row, const key_range& seen) const noexcept {
+    S sum = 0;
+    for (index_t j = seen.begin; j < seen.end; ++j)
+      for (index_t e = 0; e < monoid_.width; ++e)
+        sum = lane<S>::fma(static_cast<S>(values[j * row + e]), S(0), sum);
+    return sum == 0;
+  }
+  /// `mix_block` where masked keys have values that are not finite: they are left out.
+  void mix_seen(const C* values, index_t value_row) noexcept {
+    for (index_t r = 0; r < count_; ++r)
+      for (index_t e = 0; e < monoid_.width; ++e) {
+        S sum = 0;
+        for (index_t j = range_[r].begin; j < range_[r].end; ++j)
+          if ((hidden_[r] >> j & 1) == 0)
+            sum = lane<S>::fma(weight_[r][j], static_cast<S>(values[j * value_row + e]), sum);
+        S& acc = part_[r].acc[e];
+        acc = lane<S>::fma(decay_[r], acc, sum);
+      }
+  }
+
+  template <class T>
+  static constexpr T counting[64] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15};
+
+  attention_rule<S> rule_;
+  attention_keys<S, C> keys_;
+  index_t K_, count_ = 0, first_ = 0, last_ = 0, column_ = 0, columns_ = 0, packed_row_ = 0;
+  bool hides_ = false;
+  recurrence::online_softmax<S> monoid_;
+  attention_row<S> rows_[most_rows];
+  key_range range_[most_rows];
+  std::uint64_t hidden_[most_rows];
+  part_type part_[most_rows], total_[most_rows];
+  S decay_[most_rows];
+  alignas(64) S lanes_[most_rows][sum_lanes];
+  alignas(64) S weight_[most_rows][key_block];
+  alignas(64) S query_[most_rows * packed_width];
+  alignas(64) S part_acc_[accumulators];
+  alignas(64) S total_acc_[accumulators];
+};
+
+}  // namespace maslin::inline MASLIN_ABI::detail
