@@ -48,6 +48,18 @@ int order_of(const json& value) {
   return value.get<int>();
 }
 
+index_t window_of(const json& value) {
+  if (!value.is_number_unsigned())
+    throw bad_case("meta.json: 'window' must be a number of keys, got " + value.dump());
+  return value.get<index_t>();
+}
+
+double scale_of(const json& value) {
+  if (!value.is_number() || !(value.get<double>() > 0))
+    throw bad_case("meta.json: 'scale' must be above 0, got " + value.dump());
+  return value.get<double>();
+}
+
 }  // namespace
 
 test_case::test_case(const std::filesystem::path& meta_file) : folder_(meta_file.parent_path()) {
@@ -56,6 +68,8 @@ test_case::test_case(const std::filesystem::path& meta_file) : folder_(meta_file
   if (!meta.is_object()) throw bad_case("meta.json is not a JSON object");
   mixer_ = string_of(meta, "mixer");
   if (meta.contains("m")) order_ = order_of(meta["m"]);
+  if (meta.contains("window")) window_ = window_of(meta["window"]);
+  if (meta.contains("scale")) scale_ = scale_of(meta["scale"]);
   if (meta.contains("normalisation")) normalisation_ = string_of(meta, "normalisation");
   if (meta.contains("pattern")) pattern_ = string_of(meta, "pattern");
   if (meta.contains("complex_arrays")) {
@@ -77,6 +91,16 @@ test_case::test_case(const std::filesystem::path& meta_file) : folder_(meta_file
 int test_case::order() const {
   if (!order_) throw bad_case("meta.json has no 'm'");
   return *order_;
+}
+
+index_t test_case::window() const {
+  if (!window_) throw bad_case("meta.json has no 'window'");
+  return *window_;
+}
+
+double test_case::scale() const {
+  if (!scale_) throw bad_case("meta.json has no 'scale'");
+  return *scale_;
 }
 
 maslin::normalise test_case::normalisation() const {

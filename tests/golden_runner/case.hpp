@@ -48,6 +48,11 @@ class test_case {
   /// throws    bad_case where the meta has no `pattern`
   [[nodiscard]] const std::string& pattern() const;
 
+  /// The window of attention, 0 for none; its scale.
+  /// throws    bad_case where the meta has none
+  [[nodiscard]] index_t window() const;
+  [[nodiscard]] double scale() const;
+
   /// The extents of an array, which must have `rank` of them.
   /// throws    bad_case
   [[nodiscard]] shape extents(const std::string& array, std::size_t rank) const;
@@ -62,6 +67,8 @@ class test_case {
   std::filesystem::path folder_;
   std::string mixer_;
   std::optional<int> order_;
+  std::optional<index_t> window_;
+  std::optional<double> scale_;
   std::optional<std::string> normalisation_, pattern_;
   bool is_complex_ = false;
   double tolerance_ = 1e-12;

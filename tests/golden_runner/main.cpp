@@ -23,6 +23,7 @@ struct counts {
 void run_case(const std::filesystem::path& meta_file, const std::string& name, counts& total) {
   using namespace golden;
   static const std::map<std::string, void (*)(const test_case&, verdict&)> mixers{
+      {"attention", run_attention},
       {"diagonal", run_diagonal},
       {"hlru", run_hlru},
       {"bdlru", run_bdlru},

@@ -75,6 +75,16 @@ template <class S>
 template <class S>
 void selective_ssm_paths(const problem& p, extent paths, const report& each);
 
+/// Causal attention whose last T keys have queries.
+struct attention_problem {
+  index_t batch = 0, steps = 0, keys = 0, heads = 0, key_heads = 0;  // B, T, N, H, H'
+  index_t key_dim = 0, value_dim = 0, window = 0;
+  double scale = 0;
+  std::vector<double> query{}, key{}, value{};  // [B, T, H, K], [B, N, H', K], [B, N, H', E]
+};
+template <class S>
+void attention_paths(const attention_problem& p, extent paths, const report& each);
+
 /// Runs one case by all paths of its mixer.
 /// throws    bad_case, skipped_case
 void run_diagonal(const test_case& test, verdict& into);
@@ -84,5 +94,6 @@ void run_hlru(const test_case& test, verdict& into);
 void run_bdlru(const test_case& test, verdict& into);
 void run_generalized(const test_case& test, verdict& into);
 void run_selective_ssm(const test_case& test, verdict& into);
+void run_attention(const test_case& test, verdict& into);
 
 }  // namespace golden

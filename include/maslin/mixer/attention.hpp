@@ -55,11 +55,11 @@ struct attention {
   index_t heads = 1;
   index_t key_heads = 0;  // H'; 0: heads
   index_t key_dim = 0, value_dim = 0;
-  index_t window = 0;          // keys that a token sees, its own among them; 0: all
-  S scale = 0;                 // of the scores; 0: 1 / sqrt(K)
-  S cap = 0;                   // soft cap of the logits; 0: none
-  view<const S, 1> slopes{};   // [H]; empty: none
-  view<const S, 1> sinks{};    // [H]; empty: none
+  index_t window = 0;         // keys that a token sees, its own among them; 0: all
+  S scale = 0;                // of the scores; 0: 1 / sqrt(K)
+  S cap = 0;                  // soft cap of the logits; 0: none
+  view<const S, 1> slopes{};  // [H]; empty: none
+  view<const S, 1> sinks{};   // [H]; empty: none
 
   using scalar_type = S;
   using output = view<S, 4>;
@@ -148,8 +148,8 @@ struct attention {
                      masked ? with_time(u.mask) : view<const S, 4>{},
                      {}};
     const bool wanted = lse.data_handle() != nullptr;
-    const auto call = checked({"attention", "step"}, one, with_time(y),
-                              wanted ? with_time(lse) : log_sums{}, h);
+    const auto call =
+        checked({"attention", "step"}, one, with_time(y), wanted ? with_time(lse) : log_sums{}, h);
     run(exec::sequential{}, call);
   }
 
@@ -210,8 +210,7 @@ struct attention {
     check_sizes(who);
     const index_t B = u.key.extent(0), T = u.key.extent(1);
     if (!u.offsets.empty()) check::packed(who, u.offsets, B, T);
-    const index_t sequences =
-        u.offsets.empty() ? B : static_cast<index_t>(u.offsets.size()) - 1;
+    const index_t sequences = u.offsets.empty() ? B : static_cast<index_t>(u.offsets.size()) - 1;
     const auto& made = h.shape();
     const std::array wanted{sequences, cached_heads(), key_dim, value_dim};
     const std::array got{made.batch, made.heads, made.key_dim, made.value_dim};
@@ -219,8 +218,8 @@ struct attention {
       who.refuse("state must be [B, H', K, E] = " + check::list(wanted) + ", got " +
                  check::list(got));
     if (h.is_ring() && (window == 0 || window > made.window))
-      who.refuse("window must be within that of the state's ring, " +
-                 std::to_string(made.window) + ", got " + std::to_string(window));
+      who.refuse("window must be within that of the state's ring, " + std::to_string(made.window) +
+                 ", got " + std::to_string(window));
     call_type call;
     call.offsets = u.offsets;
     call.batch = B;
@@ -243,10 +242,10 @@ struct attention {
   using footprints = std::array<check::footprint, 2>;
   footprints check_cached(const check::caller& who, const tokens& u, call_type& call) const {
     const index_t B = call.batch, T = call.length, H = cached_heads();
-    const auto key = check::layout<const S, 4>(who, "key", "[B, T, H', K]", u.key,
-                                               {B, T, H, key_dim}, 2);
-    const auto value = check::layout<const S, 4>(who, "value", "[B, T, H', E]", u.value,
-                                                 {B, T, H, value_dim}, 2);
+    const auto key =
+        check::layout<const S, 4>(who, "key", "[B, T, H', K]", u.key, {B, T, H, key_dim}, 2);
+    const auto value =
+        check::layout<const S, 4>(who, "value", "[B, T, H', E]", u.value, {B, T, H, value_dim}, 2);
     call.key = detail::head_rows<const S>::of(u.key);
     call.value = detail::head_rows<const S>::of(u.value);
     return {key, value};
@@ -261,8 +260,8 @@ struct attention {
     for (index_t b = 0; b < h.batch(); ++b)
       if (const index_t needed = h.position(b) + call.tokens(b);
           call.tokens(b) > 0 && keys < needed)
-        who.refuse("mask must be [B, T, H or 1, N] with N of at least " +
-                   std::to_string(needed) + ", got " + check::list(u.mask.extents()));
+        who.refuse("mask must be [B, T, H or 1, N] with N of at least " + std::to_string(needed) +
+                   ", got " + check::list(u.mask.extents()));
     call.mask = detail::head_rows<const S>::of(u.mask);
     return mask;
   }
@@ -271,8 +270,8 @@ struct attention {
                                   const log_sums& lse, state& h) const {
     auto call = sized(who, u, h);
     const index_t B = call.batch, T = call.length, H = heads;
-    const auto query = check::layout<const S, 4>(who, "query", "[B, T, H, K]", u.query,
-                                                 {B, T, H, key_dim}, 2);
+    const auto query =
+        check::layout<const S, 4>(who, "query", "[B, T, H, K]", u.query, {B, T, H, key_dim}, 2);
     const auto [key, value] = check_cached(who, u, call);
     const auto mask = check_mask(who, u, h, call);
     check::footprint slope, sink, sums;
@@ -285,9 +284,9 @@ struct attention {
       check::writable(who, "lse", sums);
       check::disjoint(who, "lse", sums, "y", out);
     }
-    const std::array read{std::pair{"query", query}, std::pair{"key", key},
-                          std::pair{"value", value}, std::pair{"mask", mask},
-                          std::pair{"slopes", slope}, std::pair{"sinks", sink},
+    const std::array read{std::pair{"query", query},     std::pair{"key", key},
+                          std::pair{"value", value},     std::pair{"mask", mask},
+                          std::pair{"slopes", slope},    std::pair{"sinks", sink},
                           std::pair{"state", h.memory()}};
     for (const auto& [name, memory] : read) {
       check::disjoint(who, "y", out, name, memory);

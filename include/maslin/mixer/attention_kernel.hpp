@@ -22,8 +22,10 @@ inline constexpr index_t key_block = 64;
 /// Registers side by side in a tile of R rows: with two for six rows the accumulators, two registers
 /// of keys and a query fill the 16 of AVX2, and fewer rows take more so that no chain waits.
 template <class V, int R>
-inline constexpr int tile_registers =
-    std::min(R >= 4 ? 2 : R == 2 ? 4 : 8, static_cast<int>(key_block) / lane<V>::width);
+inline constexpr int tile_registers = std::min(R >= 4   ? 2
+                                               : R == 2 ? 4
+                                                        : 8,
+                                               static_cast<int>(key_block) / lane<V>::width);
 
 /// f(R, r) for rows r .. r + R - 1: tiles of six rows, then of what remains.
 template <class F>
@@ -53,9 +55,8 @@ template <int R, int N, class V, class S, class C>
   });
   for (index_t k = 0; k < K; ++k) {
     V key[static_cast<std::size_t>(N)];
-    unrolled<N>([&](auto n) {
-      key[n] = simd::load_stored<V>(keys + k * key_block + n * L::width);
-    });
+    unrolled<N>(
+        [&](auto n) { key[n] = simd::load_stored<V>(keys + k * key_block + n * L::width); });
     unrolled<R>([&](auto r) {
       const V q = L::broadcast(query[static_cast<index_t>(r) * query_row + k]);
       unrolled<N>([&](auto n) { sum[r][n] = L::fma(q, key[n], sum[r][n]); });
@@ -126,9 +127,8 @@ template <int R, int N, class V, class S, class C>
   });
   for (index_t j = common.begin; j < common.end; ++j) {
     V value[static_cast<std::size_t>(N)];
-    unrolled<N>([&](auto n) {
-      value[n] = simd::load_stored<V>(values + j * value_row + n * L::width);
-    });
+    unrolled<N>(
+        [&](auto n) { value[n] = simd::load_stored<V>(values + j * value_row + n * L::width); });
     unrolled<R>([&](auto r) {
       const V w = L::broadcast(rows.weight[static_cast<index_t>(r) * key_block + j]);
       unrolled<N>([&](auto n) { sum[r][n] = L::fma(w, value[n], sum[r][n]); });
@@ -161,8 +161,8 @@ void mix_block(index_t count, const mix_rows<S>& rows, const C* values, index_t 
       }
     };
     pieces(std::integral_constant<int, tile_registers<V, R>>{});
-    if constexpr (tile_registers<V, R> > 2) pieces(std::integral_constant<int, 2>{});
-    if constexpr (tile_registers<V, R> > 1) pieces(std::integral_constant<int, 1>{});
+    if constexpr (tile_registers < V, R >> 2) pieces(std::integral_constant<int, 2>{});
+    if constexpr (tile_registers < V, R >> 1) pieces(std::integral_constant<int, 1>{});
   });
 }
 

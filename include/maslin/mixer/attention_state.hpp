@@ -23,10 +23,10 @@ namespace maslin::inline MASLIN_ABI {
 
 /// Sizes of a key-value cache.
 struct attention_shape {
-  index_t batch = 0, heads = 0;         // sequences; key-value heads
-  index_t key_dim = 0, value_dim = 0;   // numbers of a key, of a value
-  index_t window = 0;                   // of a ring; 0: every key is kept
-  index_t capacity = 0;                 // tokens that there is room for; of a ring, any number
+  index_t batch = 0, heads = 0;        // sequences; key-value heads
+  index_t key_dim = 0, value_dim = 0;  // numbers of a key, of a value
+  index_t window = 0;                  // of a ring; 0: every key is kept
+  index_t capacity = 0;                // tokens that there is room for; of a ring, any number
   friend bool operator==(const attention_shape&, const attention_shape&) = default;
 };
 
@@ -286,8 +286,8 @@ class attention_state {
   [[nodiscard]] std::array<std::uint64_t, 4> fingerprint() const noexcept {
     const std::uint64_t storage = std::is_same_v<C, bf16> ? 1 : std::is_same_v<C, fp16> ? 2 : 0;
     return {static_cast<std::uint64_t>(shape_.key_dim),
-            static_cast<std::uint64_t>(shape_.value_dim),
-            static_cast<std::uint64_t>(shape_.window), storage};
+            static_cast<std::uint64_t>(shape_.value_dim), static_cast<std::uint64_t>(shape_.window),
+            storage};
   }
   [[nodiscard]] std::vector<S> blank() const {
     return std::vector<S>(

@@ -159,8 +159,8 @@ class attention_tile {
     for (index_t r = 0; r < count_; ++r) {
       key_range& range = range_[r];
       range.end = std::clamp(rows_[r].position + 1 - first, index_t{0}, key_block);
-      range.begin = std::min(std::max(rule_.first_key(rows_[r].position) - first, index_t{0}),
-                             range.end);
+      range.begin =
+          std::min(std::max(rule_.first_key(rows_[r].position) - first, index_t{0}), range.end);
       whole = whole && range.begin == 0 && range.end == key_block;
       if (range.begin == range.end) continue;
       seen.begin = std::min(seen.begin, range.begin);
@@ -183,9 +183,8 @@ class attention_tile {
     if (hides_ && !all_finite(values, row, seen))
       mix_seen(values, row);
     else
-      mix_block<V>(count_,
-                   mix_rows<S>{&weight_[0][0], range_, decay_, part_acc_, monoid_.width}, values,
-                   row, monoid_.width);
+      mix_block<V>(count_, mix_rows<S>{&weight_[0][0], range_, decay_, part_acc_, monoid_.width},
+                   values, row, monoid_.width);
   }
 
   template <class V>
@@ -193,8 +192,8 @@ class attention_tile {
     for (index_t k = 0; k < K_; k += packed_width) {
       const index_t width = std::min(packed_width, K_ - k);
       if (K_ > packed_width) pack(k, k + width);
-      score_block<V>(count_, query_, packed_row_, width, keys + k * key_block, seen.begin,
-                     seen.end, &weight_[0][0], k == 0);
+      score_block<V>(count_, query_, packed_row_, width, keys + k * key_block, seen.begin, seen.end,
+                     &weight_[0][0], k == 0);
     }
   }
 
@@ -212,14 +211,12 @@ class attention_tile {
       S* at = weight_[r] + c;
       const int n = static_cast<int>(std::min<index_t>(L::width, range_[r].end - c));
       const V mask = row.mask == nullptr ? L::broadcast(S(0)) : L::load(row.mask + first + c, n);
-      const V distance = L::broadcast(static_cast<S>(first + c - row.position)) +
-                         L::load(counting<S>);
+      const V distance =
+          L::broadcast(static_cast<S>(first + c - row.position)) + L::load(counting<S>);
       const V bias = L::fma(slope, distance, mask);
       const V raw = L::load(at);
-      const V logit =
-          rule_.cap == 0
-              ? L::fma(raw, scale, bias)
-              : L::fma(cap, simd::tanh(L::div(raw * scale, cap)), bias);
+      const V logit = rule_.cap == 0 ? L::fma(raw, scale, bias)
+                                     : L::fma(cap, simd::tanh(L::div(raw * scale, cap)), bias);
       L::store(at, L::select(mask == nothing, nothing, logit));
     }
     if (row.mask == nullptr) return;
@@ -280,7 +277,8 @@ class attention_tile {
     }
   }
 
-  [[nodiscard]] bool all_finite(const C* values, index_t row, const key_range& seen) const noexcept {
+  [[nodiscard]] bool all_finite(const C* values, index_t row,
+                                const key_range& seen) const noexcept {
     S sum = 0;
     for (index_t j = seen.begin; j < seen.end; ++j)
       for (index_t e = 0; e < monoid_.width; ++e)
@@ -301,7 +299,7 @@ class attention_tile {
   }
 
   template <class T>
-  static constexpr T counting[64] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15};
+  static constexpr T counting[64] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
   attention_rule<S> rule_;
   attention_keys<S, C> keys_;

@@ -59,8 +59,7 @@ class attention_call {
       where.run(pairs, [&](index_t i) { walk_ring<V>(pair(i), answers); });
     } else {
       const tiling tiles = tiles_of(n, threads);
-      S* const parts =
-          tiles.segments > 1 ? cache->workspace().reserve(parts_size(tiles)) : nullptr;
+      S* const parts = tiles.segments > 1 ? cache->workspace().reserve(parts_size(tiles)) : nullptr;
       where.run(pairs, [&](index_t i) { append(pair(i), 0, tokens(pair(i).sequence)); });
       if (answers && parts == nullptr)
         where.run(tiles.count, [&](index_t i) { walk_tile<V>(rows_of(tiles, i)); });
@@ -107,7 +106,8 @@ class attention_call {
         const S* from = key.at(b, first + i, p.head);
         for (index_t k = 0; k < K; ++k) keys[k * key_block + i] = static_cast<C>(from[k]);
         from = value.at(b, first + i, p.head);
-        for (index_t e = 0; e < E; ++e) values[i * cache->value_row() + e] = static_cast<C>(from[e]);
+        for (index_t e = 0; e < E; ++e)
+          values[i * cache->value_row() + e] = static_cast<C>(from[e]);
       }
       t += count;
     }

@@ -58,8 +58,7 @@ struct online_softmax {
     using L = lane<V>;
     const V a = L::broadcast(first), b = L::broadcast(second);
     const auto combine = [&](index_t e, auto n) {
-      L::store(into.acc + e,
-               L::fma(a, L::load(into.acc + e, n), b * L::load(other.acc + e, n)), n);
+      L::store(into.acc + e, L::fma(a, L::load(into.acc + e, n), b * L::load(other.acc + e, n)), n);
     };
     index_t e = 0;
     for (; e + L::width <= width; e += L::width) combine(e, all_lanes<V>{});

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "attention_paths.hpp"
+
+template void golden::attention_paths<float>(const attention_problem&, extent, const report&);
