@@ -10,6 +10,7 @@
 #include <maslin/core/version.hpp>
 #include <maslin/core/view.hpp>
 #include <maslin/fwd.hpp>
+#include <maslin/mixer/attention.hpp>
 #include <maslin/mixer/bdlru.hpp>
 #include <maslin/mixer/causal_conv.hpp>
 #include <maslin/mixer/complex_readout.hpp>
@@ -19,6 +20,7 @@
 #include <maslin/mixer/hlru.hpp>
 #include <maslin/mixer/layout.hpp>
 #include <maslin/mixer/lru_parameters.hpp>
+#include <maslin/mixer/position.hpp>
 #include <maslin/mixer/rglru.hpp>
 #include <maslin/mixer/selective_ssm.hpp>
 #include <maslin/pattern/cached.hpp>
@@ -26,5 +28,6 @@
 #include <maslin/pattern/history.hpp>
 #include <maslin/pattern/reads.hpp>
 #include <maslin/pattern/table.hpp>
+#include <maslin/recurrence/online_softmax.hpp>
 #include <maslin/scan/executor.hpp>
 #include <maslin/scan/policy.hpp>

@@ -19,6 +19,10 @@ namespace maslin::inline MASLIN_ABI::detail {
 /// Keys of a block.
 inline constexpr index_t key_block = 64;
 
+/// Numbers of a query that are packed at a time, and from one packed query to the next: not a power
+/// of two, of which few share a cache set.
+inline constexpr index_t query_width = 256, query_row = query_width + 16;
+
 /// Registers side by side in a tile of R rows: with two for six rows the accumulators, two registers
 /// of keys and a query fill the 16 of AVX2, and fewer rows take more so that no chain waits.
 template <class V, int R>
@@ -43,8 +47,8 @@ inline void for_each_row_tile(index_t rows, const F& f) {
 /// score[r][c] (+)= sum_k query[r][k] keys[k][c] for R rows and the columns of N registers; `fresh`
 /// begins the chains, else they go on from what is there.
 template <int R, int N, class V, class S, class C>
-[[gnu::always_inline]] inline void score_tile(const S* query, index_t query_row, index_t K,
-                                              const C* keys, S* score, bool fresh) noexcept {
+[[gnu::always_inline]] inline void score_tile(const S* query, index_t K, const C* keys, S* score,
+                                              bool fresh) noexcept {
   using L = lane<V>;
   V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(N)];
   unrolled<R>([&](auto r) {
@@ -72,14 +76,13 @@ template <int R, int N, class V, class S, class C>
 /// Scores of `rows` rows with the keys of columns begin .. end - 1; columns beside them that share a
 /// register may be written too.
 template <class V, class S, class C>
-void score_block(index_t rows, const S* query, index_t query_row, index_t K, const C* keys,
-                 index_t begin, index_t end, S* score, bool fresh) noexcept {
+void score_block(index_t rows, const S* query, index_t K, const C* keys, index_t begin, index_t end,
+                 S* score, bool fresh) noexcept {
   for_each_row_tile(rows, [&]<int R>(std::integral_constant<int, R>, index_t r) {
     constexpr int N = tile_registers<V, R>;
     constexpr index_t step = N * lane<V>::width;
     for (index_t c = begin / step * step; c < end; c += step)
-      score_tile<R, N, V>(query + r * query_row, query_row, K, keys + c, score + r * key_block + c,
-                          fresh);
+      score_tile<R, N, V>(query + r * query_row, K, keys + c, score + r * key_block + c, fresh);
   });
 }
 

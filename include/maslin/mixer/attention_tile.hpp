@@ -9,7 +9,6 @@
 #include <maslin/mixer/attention_kernel.hpp>
 #include <maslin/mixer/attention_state.hpp>
 #include <maslin/recurrence/online_softmax.hpp>
-#include <maslin/recurrence/weigh.hpp>
 #include <maslin/simd/math.hpp>
 
 #include <algorithm>
@@ -72,6 +71,9 @@ class attention_tile {
 
   /// Begins with the next row; all rows are added before the first segment.
   void add(const attention_row<S>& row) noexcept {
+    // Rows of outputs lie far apart: by the time they are written they have come.
+    for (index_t e = 0; e < keys_.cache->shape().value_dim; e += line)
+      __builtin_prefetch(row.y + e, 1);
     rows_[count_] = row;
     first_ = count_ == 0 ? rule_.first_key(row.position)
                          : std::min(first_, rule_.first_key(row.position));
@@ -91,7 +93,7 @@ class attention_tile {
       total_[r].acc = total_acc_ + r * monoid_.width;
       monoid_.clear(total_[r]);
     }
-    if (column_ == 0 && K_ <= packed_width) pack(0, K_);
+    if (column_ == 0 && K_ <= query_width) pack(0, K_);
   }
 
   /// Adds up one segment: the part of row r is then `part(r)`.
@@ -101,6 +103,7 @@ class attention_tile {
       part_[r].acc = part_acc_ + r * monoid_.width;
       monoid_.clear(part_[r]);
     }
+    std::fill_n(max_, padded_rows, -std::numeric_limits<S>::infinity());
     std::fill_n(&lanes_[0][0], count_ * sum_lanes, S(0));
     const index_t begin = std::max(segment * key_segment, first_ / key_block * key_block);
     const index_t end = std::min((segment + 1) * key_segment, last_ + 1);
@@ -109,6 +112,7 @@ class attention_tile {
       S* x = lanes_[r];
       for (index_t half = sum_lanes / 2; half > 0; half /= 2)
         for (index_t i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
+      part_[r].max = max_[r];
       part_[r].sum = x[0];
     }
   }
@@ -142,14 +146,16 @@ class attention_tile {
 
  private:
   using part_type = typename recurrence::online_softmax<S>::part;
-  static constexpr index_t accumulators = 24 * 128, sum_lanes = 16, packed_width = 256;
+  static constexpr index_t accumulators = 24 * 128, sum_lanes = 16;
+  static constexpr index_t line = 64 / static_cast<index_t>(sizeof(S));
+  // A whole number of registers.
+  static constexpr index_t padded_rows = 32;
 
   /// Copies columns of the queries beside each other: in their tensor rows of all heads may lie a
   /// power of two apart, which few of them share a cache set with.
   void pack(index_t begin, index_t end) noexcept {
-    packed_row_ = end - begin;
     for (index_t r = 0; r < count_; ++r)
-      std::copy(rows_[r].query + begin, rows_[r].query + end, query_ + r * packed_row_);
+      std::copy(rows_[r].query + begin, rows_[r].query + end, query_ + r * query_row);
   }
 
   template <class V>
@@ -189,10 +195,10 @@ class attention_tile {
 
   template <class V>
   void find_scores(const C* keys, const key_range& seen) noexcept {
-    for (index_t k = 0; k < K_; k += packed_width) {
-      const index_t width = std::min(packed_width, K_ - k);
-      if (K_ > packed_width) pack(k, k + width);
-      score_block<V>(count_, query_, packed_row_, width, keys + k * key_block, seen.begin, seen.end,
+    for (index_t k = 0; k < K_; k += query_width) {
+      const index_t width = std::min(query_width, K_ - k);
+      if (K_ > query_width) pack(k, k + width);
+      score_block<V>(count_, query_, width, keys + k * key_block, seen.begin, seen.end,
                      &weight_[0][0], k == 0);
     }
   }
@@ -236,15 +242,21 @@ class attention_tile {
   template <class V>
   [[nodiscard]] static S largest_of(const S* row) noexcept {
     using L = lane<V>;
+    using quarter = typename simd::sized<S, 4>::type;
+    using Q = lane<quarter>;
     constexpr int registers = static_cast<int>(sum_lanes) / L::width;
-    V part[static_cast<std::size_t>(registers)];
+    alignas(64) S x[sum_lanes];
     unrolled<registers>([&](auto i) {
       const S* at = row + static_cast<index_t>(i) * L::width;
-      part[i] = L::max(L::load(at), L::broadcast(-std::numeric_limits<S>::infinity()));
-      for (index_t c = sum_lanes; c < key_block; c += sum_lanes)
-        part[i] = L::max(L::load(at + c), part[i]);
+      V largest = L::broadcast(-std::numeric_limits<S>::infinity());
+      for (index_t c = 0; c < key_block; c += sum_lanes) largest = L::max(L::load(at + c), largest);
+      L::store(x + static_cast<index_t>(i) * L::width, largest);
     });
-    return recurrence::detail::fold_lanes(part, [](S a, S b) { return lane<S>::max(a, b); });
+    for (index_t i = 0; i < 4; i += Q::width) {
+      const quarter low = Q::max(Q::load(x + i), Q::load(x + i + 4));
+      Q::store(x + i, Q::max(low, Q::max(Q::load(x + i + 8), Q::load(x + i + 12))));
+    }
+    return lane<S>::max(lane<S>::max(x[0], x[1]), lane<S>::max(x[2], x[3]));
   }
 
   /// Logits (or scores that `factor` scales) to weights less the row's maximum, which may rise:
@@ -252,26 +264,28 @@ class attention_tile {
   template <class V>
   void weigh(S factor) noexcept {
     using L = lane<V>;
-    constexpr S infinity = std::numeric_limits<S>::infinity();
-    S reference[most_rows];
-    for (index_t r = 0; r < count_; ++r) {
-      const S largest = largest_of<V>(weight_[r]) * factor;
-      const S before = part_[r].max;
-      part_[r].max = lane<S>::max(largest, before);
+    const V nothing = L::broadcast(-std::numeric_limits<S>::infinity());
+    alignas(64) S reference[padded_rows];
+    for (index_t r = 0; r < count_; ++r) reference[r] = largest_of<V>(weight_[r]) * factor;
+    for (index_t r = 0; r < count_; r += L::width) {
+      const V before = L::load(max_ + r), max = L::max(L::load(reference + r), before);
       // A row that has seen nothing is weighed against 0, not -inf, which it would meet in itself.
-      reference[r] = part_[r].max == -infinity ? S(0) : part_[r].max;
-      decay_[r] = before == part_[r].max ? S(1) : simd::exp_weight(before - reference[r]);
+      const V against = L::select(max == nothing, L::broadcast(S(0)), max);
+      L::store(max_ + r, max);
+      L::store(decay_ + r, simd::exp_weight(before - against));
+      L::store(reference + r, against);
     }
     const V scale = L::broadcast(factor);
     for (index_t r = 0; r < count_; ++r) {
       const V minus = L::broadcast(-reference[r]), decay = L::broadcast(decay_[r]);
       for (index_t i = 0; i < sum_lanes; i += L::width) {
-        V sum = L::broadcast(S(0));
-        for (index_t c = i; c < key_block; c += sum_lanes) {
-          const V w = simd::exp_weight(L::fma(L::load(weight_[r] + c), scale, minus));
-          L::store(weight_[r] + c, w);
-          sum = sum + w;
-        }
+        V w[key_block / sum_lanes];
+        unrolled<key_block / sum_lanes>([&](auto c) {
+          S* at = weight_[r] + i + static_cast<index_t>(c) * sum_lanes;
+          w[c] = simd::exp_weight(L::fma(L::load(at), scale, minus));
+          L::store(at, w[c]);
+        });
+        const V sum = ((w[0] + w[1]) + w[2]) + w[3];
         L::store(lanes_[r] + i, L::fma(decay, L::load(lanes_[r] + i), sum));
       }
     }
@@ -303,17 +317,17 @@ class attention_tile {
 
   attention_rule<S> rule_;
   attention_keys<S, C> keys_;
-  index_t K_, count_ = 0, first_ = 0, last_ = 0, column_ = 0, columns_ = 0, packed_row_ = 0;
+  index_t K_, count_ = 0, first_ = 0, last_ = 0, column_ = 0, columns_ = 0;
   bool hides_ = false;
   recurrence::online_softmax<S> monoid_;
   attention_row<S> rows_[most_rows];
   key_range range_[most_rows];
   std::uint64_t hidden_[most_rows];
   part_type part_[most_rows], total_[most_rows];
-  S decay_[most_rows];
+  alignas(64) S max_[padded_rows], decay_[padded_rows];
   alignas(64) S lanes_[most_rows][sum_lanes];
   alignas(64) S weight_[most_rows][key_block];
-  alignas(64) S query_[most_rows * packed_width];
+  alignas(64) S query_[most_rows * query_row];
   alignas(64) S part_acc_[accumulators];
   alignas(64) S total_acc_[accumulators];
 };

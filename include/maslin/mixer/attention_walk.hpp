@@ -60,7 +60,7 @@ class attention_call {
     } else {
       const tiling tiles = tiles_of(n, threads);
       S* const parts = tiles.segments > 1 ? cache->workspace().reserve(parts_size(tiles)) : nullptr;
-      where.run(pairs, [&](index_t i) { append(pair(i), 0, tokens(pair(i).sequence)); });
+      where.run(append_tasks(n), [&](index_t i) { append_block(i); });
       if (answers && parts == nullptr)
         where.run(tiles.count, [&](index_t i) { walk_tile<V>(rows_of(tiles, i)); });
       else if (answers)
@@ -93,24 +93,38 @@ class attention_call {
   [[nodiscard]] place token(index_t b, index_t t) const noexcept {
     return offsets.empty() ? place{b, t} : place{0, offsets[static_cast<std::size_t>(b)] + t};
   }
-  /// Writes the keys and values of tokens begin .. end - 1 of one head.
-  void append(const place& p, index_t begin, index_t end) const noexcept {
+  /// Writes the keys and values of tokens begin .. end - 1, of some heads; all of them lie within one
+  /// block. A few tokens at a time: their rows are read in the order in which they lie.
+  void append(index_t sequence, key_range heads_of, index_t begin, index_t end) const noexcept {
+    constexpr index_t few = 8;
     const index_t K = cache->shape().key_dim, E = cache->shape().value_dim;
-    for (index_t t = begin; t < end;) {
-      const index_t j = cache->position(p.sequence) + t, column = j % key_block;
-      const index_t count = std::min(key_block - column, end - t);
-      C* keys = cache->block_of(p.sequence, p.head, j) + column;
-      C* values = keys - column + key_block * K + column * cache->value_row();
-      const auto [b, first] = token(p.sequence, t);
-      for (index_t i = 0; i < count; ++i) {
-        const S* from = key.at(b, first + i, p.head);
-        for (index_t k = 0; k < K; ++k) keys[k * key_block + i] = static_cast<C>(from[k]);
-        from = value.at(b, first + i, p.head);
-        for (index_t e = 0; e < E; ++e)
-          values[i * cache->value_row() + e] = static_cast<C>(from[e]);
+    for (index_t t = begin; t < end; t += few) {
+      const index_t j = cache->position(sequence) + t, count = std::min(few, end - t);
+      const auto [b, first] = token(sequence, t);
+      for (index_t h = heads_of.begin; h < heads_of.end; ++h) {
+        C* const keys = cache->block_of(sequence, h, j) + j % key_block;
+        for (index_t i = 0; i < count; ++i) {
+          const S* from = key.at(b, first + i, h);
+          for (index_t k = 0; k < K; ++k) keys[k * key_block + i] = static_cast<C>(from[k]);
+        }
+        C* values = cache->block_of(sequence, h, j) + key_block * K;
+        for (index_t i = 0; i < count; ++i) {
+          const S* from = value.at(b, first + i, h);
+          C* const to = values + (j % key_block + i) * cache->value_row();
+          for (index_t e = 0; e < E; ++e) to[e] = static_cast<C>(from[e]);
+        }
       }
-      t += count;
     }
+  }
+  /// Task i of `append_tasks`: one block of one sequence.
+  void append_block(index_t i) const noexcept {
+    const index_t b = i % cache->batch(), position = cache->position(b);
+    const index_t block = position / key_block + i / cache->batch();
+    append(b, {0, cache->shape().heads}, std::max(block * key_block - position, index_t{0}),
+           std::min((block + 1) * key_block - position, tokens(b)));
+  }
+  [[nodiscard]] index_t append_tasks(index_t longest) const noexcept {
+    return cache->batch() * ((longest + key_block - 1) / key_block + 1);
   }
 
   /// A ring overwrites what it appends to: block by block, append and then walk.
@@ -120,7 +134,7 @@ class attention_call {
     const index_t step = tile::rows_for(cache->shape().value_dim);
     for (index_t begin = 0, end; begin < n; begin = end) {
       end = std::min(n, begin + key_block - (position + begin) % key_block);
-      append(p, begin, end);
+      append(p.sequence, {p.head, p.head + 1}, begin, end);
       if (!answers) continue;
       for (index_t r = begin * group(); r < end * group(); r += step)
         walk_tile<V>({p, r, std::min(r + step, end * group())});
@@ -163,6 +177,15 @@ class attention_call {
     }
     return w;
   }
+  /// Asks for the queries of the tile that comes next.
+  void fetch(const row_range& range) const noexcept {
+    constexpr index_t line = 64 / static_cast<index_t>(sizeof(S));
+    for (index_t r = range.begin; r < range.end; ++r) {
+      const auto [b, at] = token(range.of.sequence, r / group());
+      const S* q = query.at(b, at, range.of.head * group() + r % group());
+      for (index_t k = 0; k < cache->shape().key_dim; k += line) __builtin_prefetch(q + k);
+    }
+  }
   /// f() for each span of columns that fits in a tile, which is open then.
   template <class F>
   void for_each_span(tile& w, const F& f) const noexcept {
@@ -174,9 +197,10 @@ class attention_call {
   }
 
   template <class V>
-  [[gnu::flatten]] void walk_tile(const row_range& range) const noexcept {
+  void walk_tile(const row_range& range) const noexcept {
     if (range.begin >= range.end) return;
     tile w = tile_of(range);
+    fetch({range.of, std::max(index_t{0}, 2 * range.begin - range.end), range.begin});
     for_each_span(w, [&] {
       for (index_t s = w.first_segment(); s <= w.last_segment(); ++s) {
         w.template walk<V>(s);
