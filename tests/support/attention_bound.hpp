@@ -15,7 +15,8 @@ namespace maslin::test {
 
 /// Exact outputs and how far from them a kernel of round-off u may be:
 ///   |err| <= (n + 8) u sum_j P_j |v_j| + u (K + 2) scale max_j <|q|, |k_j|> 2 sum_j P_j |v_j|
-/// n the blocks of 64 keys that the row reads. A soft cap, a slope and a mask add what their logits
+/// n the blocks of 64 keys that the row reads. In sums of one sign whose roundings all go one way a
+/// chain of c keys loses up to c u: `chain` is added to n + 8. A soft cap, a slope and a mask add what their logits
 /// lose: 4 u of each of their terms. The bound of a log-sum-exp is that of P = 1, |v| = 1.
 struct attention_bounds {
   std::vector<double> y, allowed;        // [B, T, H, E]
@@ -38,7 +39,8 @@ struct attention_bounds {
   return units;
 }
 
-[[nodiscard]] inline attention_bounds bounds_of(const reference::attention_arrays& x, double u) {
+[[nodiscard]] inline attention_bounds bounds_of(const reference::attention_arrays& x, double u,
+                                                double chain = 0) {
   const index_t B = x.query.extent(0), T = x.query.extent(1), H = x.query.extent(2),
                 N = x.key.extent(1), E = x.value.extent(3), groups = x.key.extent(2);
   attention_bounds r;
@@ -61,7 +63,7 @@ struct attention_bounds {
             size[static_cast<std::size_t>(e)] +=
                 std::exp(s.value - lse(b, t, h)) * std::abs(x.value(b, j, h * groups / H, e));
         }
-        const double units = (last - std::max(first, 0.0) + 8) + 2 * worst;
+        const double units = (last - std::max(first, 0.0) + 8 + chain) + 2 * worst;
         for (const double s : size) r.allowed.push_back(units * u * s);
         r.lse_allowed.push_back(units * u + 4 * u * std::abs(lse(b, t, h)));
       }

@@ -31,16 +31,19 @@ inline constexpr int tile_registers = std::min(R >= 4   ? 2
                                                         : 8,
                                                static_cast<int>(key_block) / lane<V>::width);
 
-/// f(R, r) for rows r .. r + R - 1: tiles of six rows, then of what remains.
-template <class F>
+/// f(R, r) for rows r .. r + R - 1: tiles of six rows, then of what remains; without registers, row
+/// by row.
+template <class V, class F>
 inline void for_each_row_tile(index_t rows, const F& f) {
   index_t r = 0;
   const auto tiles = [&]<int R>(std::integral_constant<int, R> count) {
     for (; r + R <= rows; r += R) f(count, r);
   };
-  tiles(std::integral_constant<int, 6>{});
-  tiles(std::integral_constant<int, 4>{});
-  tiles(std::integral_constant<int, 2>{});
+  if constexpr (lane<V>::width > 1) {
+    tiles(std::integral_constant<int, 6>{});
+    tiles(std::integral_constant<int, 4>{});
+    tiles(std::integral_constant<int, 2>{});
+  }
   tiles(std::integral_constant<int, 1>{});
 }
 
@@ -78,7 +81,7 @@ template <int R, int N, class V, class S, class C>
 template <class V, class S, class C>
 void score_block(index_t rows, const S* query, index_t K, const C* keys, index_t begin, index_t end,
                  S* score, bool fresh) noexcept {
-  for_each_row_tile(rows, [&]<int R>(std::integral_constant<int, R>, index_t r) {
+  for_each_row_tile<V>(rows, [&]<int R>(std::integral_constant<int, R>, index_t r) {
     constexpr int N = tile_registers<V, R>;
     constexpr index_t step = N * lane<V>::width;
     for (index_t c = begin / step * step; c < end; c += step)
@@ -153,7 +156,7 @@ template <int R, int N, class V, class S, class C>
 template <class V, class S, class C>
 void mix_block(index_t count, const mix_rows<S>& rows, const C* values, index_t value_row,
                index_t columns) noexcept {
-  for_each_row_tile(count, [&]<int R>(std::integral_constant<int, R>, index_t r) {
+  for_each_row_tile<V>(count, [&]<int R>(std::integral_constant<int, R>, index_t r) {
     mix_rows<S> tile{rows.weight + r * key_block, rows.range + r, rows.decay + r,
                      rows.acc + r * rows.acc_row, rows.acc_row};
     index_t e = 0;

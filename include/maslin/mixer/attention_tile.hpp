@@ -158,8 +158,9 @@ class attention_tile {
       std::copy(rows_[r].query + begin, rows_[r].query + end, query_ + r * query_row);
   }
 
+  // One copy of each kernel a register type, not one for each executor.
   template <class V>
-  void add_block(index_t first) noexcept {
+  [[gnu::noinline]] void add_block(index_t first) noexcept {
     key_range seen{key_block, 0};
     bool whole = true;
     for (index_t r = 0; r < count_; ++r) {
