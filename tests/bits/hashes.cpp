@@ -488,6 +488,48 @@ void add_selective(std::vector<line>& all) {
   all.push_back(causal_conv<double, 3>(narrow));
 }
 
+/// Two key-value heads of four; the options are a window, slopes, a soft cap and sinks.
+template <class S, class C>
+line attention(const char* name, bool options, const sizes& n) {
+  const auto [B, T, E] = n;
+  constexpr index_t H = 4, G = 2, K = 11;
+  integers r(606);
+  const auto query = numbers<S>(B * T * H * K, r), key = numbers<S>(B * T * G * K, r),
+             value = numbers<S>(B * T * G * E, r), sinks = numbers<S>(H, r);
+  const std::vector<S> slopes{S(0.25), S(0.0625), S(0.015625), S(0.00390625)};
+  std::vector<S> out(static_cast<std::size_t>(B * T * H * E)),
+      sums(static_cast<std::size_t>(B * T * H));
+  maslin::attention<S, C> mixer{
+      .heads = H, .key_heads = G, .key_dim = K, .value_dim = E, .scale = S(0.125)};
+  if (options) {
+    mixer.window = 70;
+    mixer.cap = S(3);
+    mixer.slopes = maslin::row_major(slopes.data(), H);
+    mixer.sinks = maslin::row_major(sinks.data(), H);
+  }
+  auto state = options ? mixer.make_state(B) : mixer.make_state(B, T);
+  mixer.scan(maslin::exec::sequential{},
+             {.query = maslin::row_major(query.data(), B, T, H, K),
+              .key = maslin::row_major(key.data(), B, T, G, K),
+              .value = maslin::row_major(value.data(), B, T, G, E)},
+             maslin::row_major(out.data(), B, T, H, E), state,
+             maslin::row_major(sums.data(), B, T, H));
+  hash all;
+  all.add(out);
+  all.add(sums);
+  return {std::string("attention/") + scalar_name<S> + "/" + name + shape_text("E", n), all.text()};
+}
+
+void add_attention(std::vector<line>& all) {
+  all.push_back(attention<float, float>("plain", false, wide));
+  all.push_back(attention<float, float>("plain", false, sizes{1, 1100, 7}));
+  all.push_back(attention<float, float>("options", true, narrow));
+  all.push_back(attention<double, double>("plain", false, wide));
+  all.push_back(attention<double, double>("options", true, narrow));
+  all.push_back(attention<float, maslin::bf16>("bf16", false, wide));
+  all.push_back(attention<float, maslin::fp16>("fp16-options", true, narrow));
+}
+
 /// Compares with the lines of `file`; prints what differs and returns how much does.
 int differences(const std::vector<line>& all, const std::filesystem::path& file) {
   std::ifstream stream(file);
@@ -526,6 +568,7 @@ int main(int argc, char** argv) {
   add_generalized(all);
   add_selective(all);
   add_complex_and_rglru(all);
+  add_attention(all);
   if (argument == "--write") {
     for (const line& l : all) std::printf("%s %s\n", l.name.c_str(), l.hash.c_str());
     return 0;

@@ -221,3 +221,37 @@ TEST_CASE("a complex recurrence allocates nothing", "[mixer][complex][allocation
   CHECK(allocations_of([&] { mixer.step(tokens[0], time_at(y, 0), state); }) == 0);
   CHECK(allocations_of([&] { mixer.scan(exec::sequential{}, tokens, y, state); }) == 0);
 }
+
+TEST_CASE("attention decodes into its cache without allocating", "[mixer][attention][allocation]") {
+  constexpr index_t B = 2, T = 40, H = 4, K = 5, E = 6;
+  const std::vector<float> x(static_cast<std::size_t>(B * T * H * E), 0.25f);
+  std::vector<float> out(x.size());
+  const attention<float>::tokens tokens{.query = row_major(x.data(), B, T, H, K),
+                                        .key = row_major(x.data(), B, T, 2, K),
+                                        .value = row_major(x.data(), B, T, 2, E)};
+  const auto y = row_major(out.data(), B, T, H, E);
+  for (const index_t window : {0, 9}) {
+    const attention<float> mixer{
+        .heads = H, .key_heads = 2, .key_dim = K, .value_dim = E, .window = window};
+    auto state = window > 0 ? mixer.make_state(B) : mixer.make_state(B, 3 * T);
+    const auto checkpoint = state;
+    CHECK(allocations_of([&] {
+            for (index_t t = 0; t < T; ++t) mixer.step(tokens[t], time_at(y, t), state);
+            mixer.scan(exec::sequential{}, tokens, y, state);
+            mixer.scan(exec::scalar{}, tokens, y, state);
+            state.truncate(0, state.position(0) - 3);
+            state = checkpoint;
+            state.reset();
+          }) == 0);
+  }
+  // Threads that share one query take scratch once.
+  const attention<float> mixer{.key_dim = K, .value_dim = E};
+  auto state = mixer.make_state(1, 1100);
+  const attention<float>::tokens one{.query = row_major(x.data(), 1, 1, 1, K),
+                                     .key = row_major(x.data(), 1, 1, 1, K),
+                                     .value = row_major(x.data(), 1, 1, 1, E)};
+  const auto y1 = row_major(out.data(), 1, 1, 1, E);
+  for (int t = 0; t < 1050; ++t) mixer.append(one, state);
+  mixer.scan(exec::sequential{.threads = 3}, one, y1, state);
+  CHECK(allocations_of([&] { mixer.scan(exec::sequential{.threads = 3}, one, y1, state); }) == 0);
+}

@@ -22,7 +22,7 @@ using problem_t = attention_problem<float>;
 /// Sizes that reach whole and part tiles of rows, registers, blocks and segments.
 const attention_sizes shapes[] = {{1, 1, 1, 1, 1, 1},     {2, 29, 3, 3, 16, 16},
                                   {1, 64, 4, 2, 8, 20},   {1, 130, 6, 1, 33, 5},
-                                  {2, 200, 2, 1, 64, 64}, {1, 77, 1, 1, 300, 270}};
+                                  {1, 150, 2, 1, 64, 64}, {1, 70, 1, 1, 300, 270}};
 
 /// A problem with every option on.
 problem_t full_problem(const attention_sizes& n, std::uint64_t seed) {
@@ -46,13 +46,13 @@ void schedule_law(stage_t& stage) {
 
   auto end = stage.fresh();
   stage.scan(exec::sequential{}, 0, T, end);
-  for (index_t t = 0; t <= T; ++t) {
+  for (index_t t = 0; t <= T; t += t > 70 ? 5 : 1) {
     stage.forget();
     auto h = stage.fresh();
     stage.scan(exec::sequential{}, 0, t, h);
     const index_t middle = std::min(t + 2, T);
     stage.decode(t, middle, h);
-    stage.scan(exec::sequential{.threads = 2}, middle, T, h);
+    stage.scan(exec::sequential{.threads = t % 8 == 1 ? 2 : 1}, middle, T, h);
     INFO("split at " << t);
     REQUIRE(bits_apart(want, stage.result()) == "");
     REQUIRE(h == end);
@@ -80,7 +80,7 @@ TEST_CASE("outputs and log-sum-exps of attention stay within the error bound",
     add_errors<float>(p, stage.run(), full);
   }
   // Several segments; and weights that all are one, where sums of one sign round one way.
-  problem_t longer({1, 2100, 1, 1, 4, 3}, 17), even(longer);
+  problem_t longer({1, 1300, 1, 1, 4, 3}, 17), even(longer);
   std::fill(even.query.begin(), even.query.end(), 0.0f);
   std::fill(even.value.begin(), even.value.end(), 0.1f);
   stage_t segments(longer), one_way(even);

@@ -486,3 +486,54 @@ TEMPLATE_TEST_CASE("registers of every width give the scalar's bytes", "[simd][m
   }
   CHECK(equal);
 }
+
+TEMPLATE_TEST_CASE("weights of a softmax err by 3 u and what rounding the logarithm of e costs",
+                   "[simd][math][ulp]", float, double) {
+  using S = TestType;
+  using V = simd::native<S>;
+  const double u = std::ldexp(0.5, 1 - std::numeric_limits<S>::digits);
+  const S lowest = sizeof(S) == 4 ? S(-87.3) : S(-708.3);
+  double worst = 0;
+  for (int i = 0; i <= 200000; ++i) {
+    const S x = lowest * static_cast<S>(i) / S(200000);
+    const real<S> want = std::exp(real<S>(x));
+    const S got = simd::exp_weight(x);
+    const double size = std::abs(static_cast<double>(x)) * (maslin::fused_family ? 0.25 : 1.25);
+    const double error = std::abs(static_cast<double>((got - want) / want));
+    worst = std::max(worst, error / (u * (3 + size)));
+    S lanes[64];
+    lane<V>::store(lanes, simd::exp_weight(lane<V>::broadcast(x)));
+    if (lanes[0] != got) FAIL("registers and numbers differ at " << x);
+  }
+  CHECK(worst <= 1);
+  constexpr S infinity = std::numeric_limits<S>::infinity();
+  CHECK(simd::exp_weight(S(0)) == 1);
+  CHECK(simd::exp_weight(-infinity) == 0);
+  CHECK(simd::exp_weight(sizeof(S) == 4 ? S(-89) : S(-710)) == 0);
+  // Any payload of a NaN stays a NaN.
+  for (const word<S> payload : {word<S>(1), word<S>(0xdead), word<S>(0x1ff)}) {
+    const auto bits = std::bit_cast<word<S>>(std::numeric_limits<S>::quiet_NaN()) | payload;
+    CHECK(std::isnan(simd::exp_weight(std::bit_cast<S>(static_cast<word<S>>(bits)))));
+  }
+}
+
+TEMPLATE_TEST_CASE("log is within 3 ulp from the smallest number to the largest",
+                   "[simd][math][ulp]", float, double) {
+  using S = TestType;
+  double worst = 0;
+  maslin::test::random r(9);
+  for (int i = 0; i < 200000; ++i) {
+    const int range = std::numeric_limits<S>::max_exponent;
+    const int e = static_cast<int>(r.between(-range - 20, range - 1));
+    const S x = std::ldexp(static_cast<S>(r.uniform(1, 2)), i % 3 == 0 ? 0 : e);
+    if (x == 0) continue;
+    worst = std::max(worst, ulps(simd::log(x), std::log(real<S>(x))));
+  }
+  CHECK(worst <= 3);
+  constexpr S infinity = std::numeric_limits<S>::infinity();
+  CHECK(simd::log(S(1)) == 0);
+  CHECK(simd::log(S(0)) == -infinity);
+  CHECK(simd::log(infinity) == infinity);
+  CHECK(std::isnan(simd::log(S(-1))));
+  CHECK(std::isnan(simd::log(std::numeric_limits<S>::quiet_NaN())));
+}

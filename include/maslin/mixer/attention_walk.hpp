@@ -53,18 +53,12 @@ class attention_call {
   template <class V, class Executor>
   void run(Executor& where, index_t threads) const {
     const index_t n = longest(), pairs = cache->batch() * cache->shape().heads;
-    const bool answers = query.first != nullptr && cache->shape().value_dim > 0;
-    if (n == 0 || pairs == 0) return;
-    if (cache->is_ring() && n > 1) {
-      where.run(pairs, [&](index_t i) { walk_ring<V>(pair(i), answers); });
-    } else {
-      const tiling tiles = tiles_of(n, threads);
-      S* const parts = tiles.segments > 1 ? cache->workspace().reserve(parts_size(tiles)) : nullptr;
-      where.run(append_tasks(n), [&](index_t i) { append_block(i); });
-      if (answers && parts == nullptr)
-        where.run(tiles.count, [&](index_t i) { walk_tile<V>(rows_of(tiles, i)); });
-      else if (answers)
-        walk_split<V>(where, tiles, parts);
+    if (n > 0 && pairs > 0) {
+      const bool answers = query.first != nullptr && cache->shape().value_dim > 0;
+      if (cache->is_ring() && n > 1)
+        where.run(pairs, [&](index_t i) { walk_ring<V>(pair(i), answers); });
+      else
+        walk_cache<V>(where, tiles_of(n, threads), answers);
     }
     for (index_t b = 0; b < cache->batch(); ++b) cache->advance(b, tokens(b));
   }
@@ -186,6 +180,17 @@ class attention_call {
       for (index_t k = 0; k < cache->shape().key_dim; k += line) __builtin_prefetch(q + k);
     }
   }
+  template <class V, class Executor>
+  void walk_cache(Executor& where, const tiling& tiles, bool answers) const {
+    S* const parts = tiles.segments > 1 ? cache->workspace().reserve(parts_size(tiles)) : nullptr;
+    where.run(append_tasks(longest()), [&](index_t i) { append_block(i); });
+    if (!answers) return;
+    if (parts == nullptr)
+      where.run(tiles.count, [&](index_t i) { walk_tile<V>(rows_of(tiles, i)); });
+    else
+      walk_split<V>(where, tiles, parts);
+  }
+
   /// f() for each span of columns that fits in a tile, which is open then.
   template <class F>
   void for_each_span(tile& w, const F& f) const noexcept {
