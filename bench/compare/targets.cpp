@@ -41,6 +41,11 @@ const std::array targets{
     target{"mamba1/N16/prefill/compute", measure::limit, 0.60},
     target{"mamba1/N16/prefill/compute", measure::naive, 12},
     target{"mamba1/N16/decode/compute", measure::naive, 10},
+    target{"attn/d64/prefill/compute", measure::limit, 0.65},
+    target{"attn/d64/prefill/compute", measure::blas, 2.0},
+    target{"attn/d64/decode-f32/dram", measure::limit, 0.90},
+    target{"attn/d64/decode-half/dram", measure::limit, 0.80},
+    target{"attn/d64/decode-half/dram", measure::storage, 1.7},
 };
 
 /// The outcome of a workload whose row has this title; none if it was not timed.
@@ -85,6 +90,13 @@ double ratio(const results& r, const measured& m, const outcome& o, measure what
     case measure::grouped: return against("sequential grouped");
     case measure::eigen: return against("eigen natural");
     case measure::blas: return against("openblas");
+    case measure::storage: {
+      const double tokens = static_cast<double>(o.what.tokens);
+      const outcome* whole = find(m, "sequential");
+      return whole == nullptr ? 0
+                              : whole->seconds() / static_cast<double>(whole->what.tokens) *
+                                    tokens / o.seconds();
+    }
     case measure::growth: return growth(r, m, o.what.title);
   }
   return 0;
@@ -99,6 +111,7 @@ std::string name_of(measure what) {
     case measure::naive: return "x the plain loop";
     case measure::eigen: return "x Eigen";
     case measure::blas: return "x OpenBLAS";
+    case measure::storage: return "x float storage";
     case measure::growth: return "exponent, at most";
   }
   return {};

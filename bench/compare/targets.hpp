@@ -19,6 +19,7 @@ enum class measure {
   naive,    ///< time of the plain loop / time
   eigen,    ///< time of Eigen / time
   blas,     ///< time of OpenBLAS / time
+  storage,  ///< time a token of the cache in float / time a token
   growth,   ///< exponent of the time a token against T; at most what is wanted
 };
 

@@ -79,5 +79,6 @@ struct settings {
 [[nodiscard]] std::vector<workload> generalized_scores_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> selective_ssm_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> rglru_workloads(const settings& s);
+[[nodiscard]] std::vector<workload> attention_workloads(const settings& s);
 
 }  // namespace bench

@@ -47,11 +47,13 @@ struct work {
   int rows_read = 0;     ///< numbers read per number written
   double slots = 0;      ///< lane slots of the FMA pipes; an exp is charged `slots_of_exp`
   index_t chain = 0;     ///< length of a chain of dependent fma, where that is what limits
+  index_t reads = 0;     ///< numbers read, where next to none is written
   int threads = 1;
   std::array<gather, 4> gathered{};  ///< earlier rows, by level, beside what is streamed
 
   [[nodiscard]] double bytes() const {
-    return static_cast<double>(elements) * (rows_read + 1) * sizeof(float);
+    return (static_cast<double>(elements) * (rows_read + 1) + static_cast<double>(reads)) *
+           sizeof(float);
   }
 };
 
@@ -246,6 +248,7 @@ class roofline {
         const auto numbers = g.span / static_cast<index_t>(sizeof(float));
         found.memory += g.bytes / static_cast<double>(g.span) * read(numbers);
       }
+    if (w.reads > 0) found.memory = std::max(found.memory, read(w.reads, w.threads));
     found.compute = w.slots / (slot_rate() * w.threads);
     if (w.chain > 0)
       found.compute = std::max(found.compute, static_cast<double>(w.chain) * chain_step());
