@@ -253,6 +253,14 @@ TEST_CASE("no tokens, no sequences, no heads and no values are legal",
     stage.scan(exec::scalar{}, 0, 0, h);
     for (index_t b = 0; b < n.B; ++b) CHECK(h.position(b) == n.T);
   }
+  // Log-sum-exps do not ask for values.
+  problem_t p({2, 5, 2, 1, 3, 4}, 95), bare(p);
+  bare.size.E = 0;
+  bare.value.clear();
+  stage_t stage(p), without(bare);
+  static_cast<void>(stage.run());
+  static_cast<void>(without.run());
+  CHECK(bits_apart(stage.lse.values(), without.lse.values()) == "");
   const mixer_t none{.heads = 0, .key_dim = 2, .value_dim = 2};
   auto h = none.make_state(1);
   const float* const nothing = nullptr;

@@ -47,6 +47,33 @@ inline void for_each_row_tile(index_t rows, const F& f) {
   tiles(std::integral_constant<int, 1>{});
 }
 
+/// sum[r][n] += weight(r) row[n] for R rows and N registers. Registers hold one factor: of few rows
+/// their weights, of more the row.
+template <int R, int N, class V, class C, class Weight>
+[[gnu::always_inline]] inline void add_products(
+    V (&sum)[static_cast<std::size_t>(R)][static_cast<std::size_t>(N)], const C* row,
+    const Weight& weight) noexcept {
+  using L = lane<V>;
+  const auto at = [&](auto n) {
+    return simd::load_stored<V>(row + static_cast<index_t>(n) * L::width);
+  };
+  if constexpr (R <= 2) {
+    V w[static_cast<std::size_t>(R)];
+    unrolled<R>([&](auto r) { w[r] = L::broadcast(weight(r)); });
+    unrolled<N>([&](auto n) {
+      const V x = at(n);
+      unrolled<R>([&](auto r) { sum[r][n] = L::fma(w[r], x, sum[r][n]); });
+    });
+  } else {
+    V x[static_cast<std::size_t>(N)];
+    unrolled<N>([&](auto n) { x[n] = at(n); });
+    unrolled<R>([&](auto r) {
+      const V w = L::broadcast(weight(r));
+      unrolled<N>([&](auto n) { sum[r][n] = L::fma(w, x[n], sum[r][n]); });
+    });
+  }
+}
+
 /// score[r][c] (+)= sum_k query[r][k] keys[k][c] for R rows and the columns of N registers; `fresh`
 /// begins the chains, else they go on from what is there.
 template <int R, int N, class V, class S, class C>
@@ -60,15 +87,9 @@ template <int R, int N, class V, class S, class C>
       sum[r][n] = fresh ? L::broadcast(S(0)) : L::load(from);
     });
   });
-  for (index_t k = 0; k < K; ++k) {
-    V key[static_cast<std::size_t>(N)];
-    unrolled<N>(
-        [&](auto n) { key[n] = simd::load_stored<V>(keys + k * key_block + n * L::width); });
-    unrolled<R>([&](auto r) {
-      const V q = L::broadcast(query[static_cast<index_t>(r) * query_row + k]);
-      unrolled<N>([&](auto n) { sum[r][n] = L::fma(q, key[n], sum[r][n]); });
-    });
-  }
+  for (index_t k = 0; k < K; ++k)
+    add_products<R, N>(sum, keys + k * key_block,
+                       [&](auto r) { return query[static_cast<index_t>(r) * query_row + k]; });
   unrolled<R>([&](auto r) {
     unrolled<N>([&](auto n) {
       L::store(score + static_cast<index_t>(r) * key_block + n * L::width, sum[r][n]);
@@ -131,15 +152,10 @@ template <int R, int N, class V, class S, class C>
     const index_t end = std::min(rows.range[r].end, common.begin);
     for (index_t j = rows.range[r].begin; j < end; ++j) add(r, j);
   });
-  for (index_t j = common.begin; j < common.end; ++j) {
-    V value[static_cast<std::size_t>(N)];
-    unrolled<N>(
-        [&](auto n) { value[n] = simd::load_stored<V>(values + j * value_row + n * L::width); });
-    unrolled<R>([&](auto r) {
-      const V w = L::broadcast(rows.weight[static_cast<index_t>(r) * key_block + j]);
-      unrolled<N>([&](auto n) { sum[r][n] = L::fma(w, value[n], sum[r][n]); });
+  for (index_t j = common.begin; j < common.end; ++j)
+    add_products<R, N>(sum, values + j * value_row, [&](auto r) {
+      return rows.weight[static_cast<index_t>(r) * key_block + j];
     });
-  }
   unrolled<R>([&](auto r) {
     for (index_t j = common.end; j < rows.range[r].end; ++j) add(r, j);
   });

@@ -20,6 +20,21 @@ namespace maslin::inline MASLIN_ABI::detail {
 /// Keys of a segment: the unit of a split decode.
 inline constexpr index_t key_segment = 1024;
 
+/// Virtual lanes of a row's sum: as many for every register.
+inline constexpr index_t sum_lanes = 16;
+
+/// op over 16 numbers by halves.
+template <class S, class Op>
+[[nodiscard]] inline S fold_by_halves(const S* x, const Op& op) noexcept {
+  using quarter = typename simd::sized<S, 4>::type;
+  using Q = lane<quarter>;
+  S four[4];
+  for (index_t i = 0; i < 4; i += Q::width)
+    Q::store(four + i, op(op(Q::load(x + i), Q::load(x + i + 8)),
+                          op(Q::load(x + i + 4), Q::load(x + i + 12))));
+  return op(op(four[0], four[2]), op(four[1], four[3]));
+}
+
 /// What all rows of a call share.
 template <class S>
 struct attention_rule {
@@ -54,7 +69,7 @@ struct attention_keys {
 };
 
 /// Up to 24 rows that read the same keys, and what they have added up: everything that a task needs
-/// beside the cache, on its stack.
+/// beside the cache, on its stack (60 KiB in float).
 template <class S, class C>
 class attention_tile {
  public:
@@ -75,9 +90,11 @@ class attention_tile {
     for (index_t e = 0; e < keys_.cache->shape().value_dim; e += line)
       __builtin_prefetch(row.y + e, 1);
     rows_[count_] = row;
-    first_ = count_ == 0 ? rule_.first_key(row.position)
-                         : std::min(first_, rule_.first_key(row.position));
-    last_ = count_ == 0 ? row.position : std::max(last_, row.position);
+    const index_t begin = rule_.first_key(row.position), end = row.position + 1;
+    first_ = count_ == 0 ? begin : std::min(first_, begin);
+    newest_begin_ = std::max(newest_begin_, begin);
+    oldest_end_ = count_ == 0 ? end : std::min(oldest_end_, end);
+    last_ = std::max(last_, row.position);
     ++count_;
   }
   [[nodiscard]] index_t rows() const noexcept { return count_; }
@@ -109,11 +126,8 @@ class attention_tile {
     const index_t end = std::min((segment + 1) * key_segment, last_ + 1);
     for (index_t j = begin; j < end; j += key_block) add_block<V>(j);
     for (index_t r = 0; r < count_; ++r) {
-      S* x = lanes_[r];
-      for (index_t half = sum_lanes / 2; half > 0; half /= 2)
-        for (index_t i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
       part_[r].max = max_[r];
-      part_[r].sum = x[0];
+      part_[r].sum = fold_by_halves(lanes_[r], []<class W>(W p, W q) { return p + q; });
     }
   }
   /// Merges the parts of the segment into what came before it.
@@ -146,7 +160,7 @@ class attention_tile {
 
  private:
   using part_type = typename recurrence::online_softmax<S>::part;
-  static constexpr index_t accumulators = 24 * 128, sum_lanes = 16;
+  static constexpr index_t accumulators = 24 * 128;
   static constexpr index_t line = 64 / static_cast<index_t>(sizeof(S));
   // A whole number of registers.
   static constexpr index_t padded_rows = 32;
@@ -161,18 +175,8 @@ class attention_tile {
   // One copy of each kernel a register type, not one for each executor.
   template <class V>
   [[gnu::noinline]] void add_block(index_t first) noexcept {
-    key_range seen{key_block, 0};
-    bool whole = true;
-    for (index_t r = 0; r < count_; ++r) {
-      key_range& range = range_[r];
-      range.end = std::clamp(rows_[r].position + 1 - first, index_t{0}, key_block);
-      range.begin =
-          std::min(std::max(rule_.first_key(rows_[r].position) - first, index_t{0}), range.end);
-      whole = whole && range.begin == 0 && range.end == key_block;
-      if (range.begin == range.end) continue;
-      seen.begin = std::min(seen.begin, range.begin);
-      seen.end = std::max(seen.end, range.end);
-    }
+    const bool whole = newest_begin_ <= first && first + key_block <= oldest_end_;
+    const key_range seen = whole ? see_all() : find_ranges(first);
     if (seen.begin >= seen.end) return;
     const C* keys = keys_.block_of(first);
     const C* values = keys + key_block * K_ + column_;
@@ -192,6 +196,25 @@ class attention_tile {
     else
       mix_block<V>(count_, mix_rows<S>{&weight_[0][0], range_, decay_, part_acc_, monoid_.width},
                    values, row, monoid_.width);
+  }
+
+  [[nodiscard]] key_range see_all() noexcept {
+    std::fill_n(range_, count_, key_range{0, key_block});
+    return range_[0];
+  }
+  /// What each row sees of the block that begins at key `first`; returns the span of all of them.
+  [[nodiscard]] key_range find_ranges(index_t first) noexcept {
+    key_range seen{key_block, 0};
+    for (index_t r = 0; r < count_; ++r) {
+      key_range& range = range_[r];
+      range.end = std::clamp(rows_[r].position + 1 - first, index_t{0}, key_block);
+      range.begin =
+          std::min(std::max(rule_.first_key(rows_[r].position) - first, index_t{0}), range.end);
+      if (range.begin == range.end) continue;
+      seen.begin = std::min(seen.begin, range.begin);
+      seen.end = std::max(seen.end, range.end);
+    }
+    return seen;
   }
 
   template <class V>
@@ -243,8 +266,6 @@ class attention_tile {
   template <class V>
   [[nodiscard]] static S largest_of(const S* row) noexcept {
     using L = lane<V>;
-    using quarter = typename simd::sized<S, 4>::type;
-    using Q = lane<quarter>;
     constexpr int registers = static_cast<int>(sum_lanes) / L::width;
     alignas(64) S x[sum_lanes];
     unrolled<registers>([&](auto i) {
@@ -253,11 +274,7 @@ class attention_tile {
       for (index_t c = 0; c < key_block; c += sum_lanes) largest = L::max(L::load(at + c), largest);
       L::store(x + static_cast<index_t>(i) * L::width, largest);
     });
-    for (index_t i = 0; i < 4; i += Q::width) {
-      const quarter low = Q::max(Q::load(x + i), Q::load(x + i + 4));
-      Q::store(x + i, Q::max(low, Q::max(Q::load(x + i + 8), Q::load(x + i + 12))));
-    }
-    return lane<S>::max(lane<S>::max(x[0], x[1]), lane<S>::max(x[2], x[3]));
+    return fold_by_halves(x, []<class W>(W p, W q) { return lane<W>::max(p, q); });
   }
 
   /// Logits (or scores that `factor` scales) to weights less the row's maximum, which may rise:
@@ -266,7 +283,7 @@ class attention_tile {
   void weigh(S factor) noexcept {
     using L = lane<V>;
     const V nothing = L::broadcast(-std::numeric_limits<S>::infinity());
-    alignas(64) S reference[padded_rows];
+    alignas(64) S reference[padded_rows] = {};
     for (index_t r = 0; r < count_; ++r) reference[r] = largest_of<V>(weight_[r]) * factor;
     for (index_t r = 0; r < count_; r += L::width) {
       const V before = L::load(max_ + r), max = L::max(L::load(reference + r), before);
@@ -318,7 +335,9 @@ class attention_tile {
 
   attention_rule<S> rule_;
   attention_keys<S, C> keys_;
-  index_t K_, count_ = 0, first_ = 0, last_ = 0, column_ = 0, columns_ = 0;
+  index_t K_, count_ = 0, column_ = 0, columns_ = 0;
+  // Keys that any row sees, first and last; those that all do lie between the other two.
+  index_t first_ = 0, last_ = 0, newest_begin_ = 0, oldest_end_ = 0;
   bool hides_ = false;
   recurrence::online_softmax<S> monoid_;
   attention_row<S> rows_[most_rows];

@@ -54,7 +54,7 @@ class attention_call {
   void run(Executor& where, index_t threads) const {
     const index_t n = longest(), pairs = cache->batch() * cache->shape().heads;
     if (n > 0 && pairs > 0) {
-      const bool answers = query.first != nullptr && cache->shape().value_dim > 0;
+      const bool answers = query.first != nullptr;
       if (cache->is_ring() && n > 1)
         where.run(pairs, [&](index_t i) { walk_ring<V>(pair(i), answers); });
       else
@@ -183,7 +183,12 @@ class attention_call {
   template <class V, class Executor>
   void walk_cache(Executor& where, const tiling& tiles, bool answers) const {
     S* const parts = tiles.segments > 1 ? cache->workspace().reserve(parts_size(tiles)) : nullptr;
-    where.run(append_tasks(longest()), [&](index_t i) { append_block(i); });
+    const index_t blocks = append_tasks(longest());
+    // A few tokens cost less than to wake a thread.
+    if (longest() < key_block)
+      for (index_t i = 0; i < blocks; ++i) append_block(i);
+    else
+      where.run(blocks, [&](index_t i) { append_block(i); });
     if (!answers) return;
     if (parts == nullptr)
       where.run(tiles.count, [&](index_t i) { walk_tile<V>(rows_of(tiles, i)); });
@@ -195,10 +200,13 @@ class attention_call {
   template <class F>
   void for_each_span(tile& w, const F& f) const noexcept {
     const index_t E = cache->shape().value_dim;
-    for (index_t e = 0; e < E; e += tile::most_columns) {
+    // Without columns too, since there may be log-sum-exps.
+    index_t e = 0;
+    do {
       w.open(e, std::min(e + tile::most_columns, E));
       f();
-    }
+      e += tile::most_columns;
+    } while (e < E);
   }
 
   template <class V>
