@@ -77,10 +77,25 @@ bool diagonal_holds() {
   return same;
 }
 
+template <class S>
+bool attention_holds() {
+  constexpr index_t H = 2, K = 5;
+  const auto query = waves<S>(B * T * H * K, 0.7), key = waves<S>(B * T * K, 1.3);
+  const bool same = same_bits(
+      maslin::attention<S>{.heads = H, .key_heads = 1, .key_dim = K, .value_dim = K, .window = 9},
+      {.query = maslin::row_major(query.data(), B, T, H, K),
+       .key = maslin::row_major(key.data(), B, T, 1, K),
+       .value = maslin::row_major(key.data(), B, T, 1, K)},
+      H, K);
+  std::printf("attention: %s\n", same ? "same bits" : "DIFFERS");
+  return same;
+}
+
 template <class S, int... M>
 bool all_hold(std::integer_sequence<int, M...>) {
   // Not short-circuited: every line is printed.
   bool all = diagonal_holds<S>();
+  all = attention_holds<S>() && all;
   ((all = order_holds<S, M>() && all), ...);
   return all;
 }

@@ -38,7 +38,8 @@ namespace maslin::inline MASLIN_ABI {
 ///           score and an output of a block, sums in 16 lanes, own exp: the same bytes for every
 ///           split into calls, thread count, policy, place in the batch and register width.
 ///           |err| <= (n + 8) u sum_j P |v_j| + u (K + 2) scale max_j <|q|, |k_j|> 2 sum_j P |v_j|,
-///           n blocks of keys. A row whose keys are all masked is 0 with an lse of -inf. A masked or
+///           n blocks of keys; sums of one sign whose roundings all go one way lose up to 64 u
+///           more. A row whose keys are all masked is 0 with an lse of -inf. A masked or
 ///           later key has no effect, be it or its value NaN. A logit that is NaN or +inf makes its
 ///           row NaN; a NaN in a value its column, for the rows that see it
 /// cost      per query head and key K + E multiply-adds and one exp; K + E numbers of cache a key and
@@ -275,8 +276,8 @@ struct attention {
     const auto [key, value] = check_cached(who, u, call);
     const auto mask = check_mask(who, u, h, call);
     check::footprint slope, sink, sums;
-    if (rule_view(slopes)) slope = check::layout<const S, 1>(who, "slopes", "[H]", slopes, {H}, 0);
-    if (rule_view(sinks)) sink = check::layout<const S, 1>(who, "sinks", "[H]", sinks, {H}, 0);
+    if (is_there(slopes)) slope = check::layout<const S, 1>(who, "slopes", "[H]", slopes, {H}, 0);
+    if (is_there(sinks)) sink = check::layout<const S, 1>(who, "sinks", "[H]", sinks, {H}, 0);
     const auto out = check::layout<S, 4>(who, "y", "[B, T, H, E]", y, {B, T, H, value_dim}, 2);
     check::writable(who, "y", out);
     if (lse.data_handle() != nullptr) {
@@ -297,7 +298,7 @@ struct attention {
     call.log_sum = detail::head_rows<S>::of(lse);
     return call;
   }
-  [[nodiscard]] static bool rule_view(const view<const S, 1>& v) noexcept {
+  [[nodiscard]] static bool is_there(const view<const S, 1>& v) noexcept {
     return v.data_handle() != nullptr;
   }
 };
