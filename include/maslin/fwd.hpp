@@ -25,6 +25,8 @@ struct chunked;
 namespace scan {
 template <class S, int Rank>
 class lane_state;
+template <class S>
+class matrix_state;
 }  // namespace scan
 
 namespace pattern {
@@ -55,6 +57,11 @@ template <class S, int Width>
 struct causal_conv;
 template <class S>
 struct complex_readout;
+
+template <class S, decay_axis Axis = decay_axis::none, feature Map = feature::given>
+struct linear_attention;
+template <class S, decay_axis Axis = decay_axis::none, updates Steps = updates::one>
+struct delta_rule;
 
 template <class S, class Pattern, weights W = weights::given>
 struct generalized;

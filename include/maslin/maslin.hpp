@@ -14,11 +14,13 @@
 #include <maslin/mixer/bdlru.hpp>
 #include <maslin/mixer/causal_conv.hpp>
 #include <maslin/mixer/complex_readout.hpp>
+#include <maslin/mixer/delta_rule.hpp>
 #include <maslin/mixer/diagonal.hpp>
 #include <maslin/mixer/generalized.hpp>
 #include <maslin/mixer/generalized_scores.hpp>
 #include <maslin/mixer/hlru.hpp>
 #include <maslin/mixer/layout.hpp>
+#include <maslin/mixer/linear_attention.hpp>
 #include <maslin/mixer/lru_parameters.hpp>
 #include <maslin/mixer/position.hpp>
 #include <maslin/mixer/rglru.hpp>

@@ -28,7 +28,9 @@ void run_case(const std::filesystem::path& meta_file, const std::string& name, c
       {"hlru", run_hlru},
       {"bdlru", run_bdlru},
       {"generalized", run_generalized},
-      {"selective_ssm", run_selective_ssm}};
+      {"selective_ssm", run_selective_ssm},
+      {"linear_attention", run_linear_attention},
+      {"delta_rule", run_delta_rule}};
   const char* word = "failed";
   std::string line;
   int* count = &total.failed;

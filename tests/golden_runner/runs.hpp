@@ -84,6 +84,44 @@ struct attention_problem {
 };
 template <class S>
 void attention_paths(const attention_problem& p, extent paths, const report& each);
+/// Sizes of a mixer with a matrix state. Its `problem` holds, in `gate`, queries and keys [B, T, H, K],
+/// then for the delta rule beta [B, T, H], then the decays, if any; in `input` values [B, T, H, E];
+/// in `initial` the state [B, H, K, E].
+struct matrix_sizes {
+  index_t H = 0, K = 0, E = 0;
+  maslin::decay_axis axis = maslin::decay_axis::none;
+  bool unscaled = false;  ///< scale 1, not K^-1/2
+};
+template <class S>
+struct matrix_views {
+  view<const S, 4> query, key, value;
+  view<const S, 3> beta, decay;  // [B, T, H]
+  view<const S, 4> decays;       // [B, T, H, K]
+};
+template <class S>
+[[nodiscard]] matrix_views<S> matrix_parts(const problem& p, const matrix_sizes& n, bool has_beta,
+                                           const S* numbers, const S* input) {
+  const index_t B = p.batch, T = p.steps, H = n.H;
+  const auto take = [&](index_t count) {
+    const S* const part = numbers;
+    numbers += B * T * H * count;
+    return part;
+  };
+  matrix_views<S> v;
+  v.query = maslin::row_major(take(n.K), B, T, H, n.K);
+  v.key = maslin::row_major(take(n.K), B, T, H, n.K);
+  v.value = maslin::row_major(input, B, T, H, n.E);
+  if (has_beta) v.beta = maslin::row_major(take(1), B, T, H);
+  if (n.axis == maslin::decay_axis::head) v.decay = maslin::row_major(take(1), B, T, H);
+  if (n.axis == maslin::decay_axis::key) v.decays = maslin::row_major(take(n.K), B, T, H, n.K);
+  return v;
+}
+
+template <class S>
+void linear_attention_paths(const problem& p, const matrix_sizes& n, extent paths,
+                            const report& each);
+template <class S>
+void delta_rule_paths(const problem& p, const matrix_sizes& n, extent paths, const report& each);
 
 /// Runs one case by all paths of its mixer.
 /// throws    bad_case, skipped_case
@@ -95,5 +133,7 @@ void run_bdlru(const test_case& test, verdict& into);
 void run_generalized(const test_case& test, verdict& into);
 void run_selective_ssm(const test_case& test, verdict& into);
 void run_attention(const test_case& test, verdict& into);
+void run_linear_attention(const test_case& test, verdict& into);
+void run_delta_rule(const test_case& test, verdict& into);
 
 }  // namespace golden

@@ -76,4 +76,23 @@ enum class gate_side {
   write,  ///< h[t] = sum_k a[t-k,k] h[t-1-k] + ...: its transpose; no bound
 };
 
+/// What a decay of a matrix state [K, E] belongs to; decays are given by their logarithms.
+enum class decay_axis {
+  none,  ///< nothing is forgotten
+  head,  ///< one decay for all numbers of a head
+  key,   ///< one for each of the K rows of a head
+};
+
+/// What linear attention makes of its queries and keys.
+enum class feature {
+  given,         ///< they are features as they are
+  elu_plus_one,  ///< x + 1 for x > 0, exp(x) otherwise: positive
+};
+
+/// How many keys a token of the delta rule writes to, one after another.
+enum class updates {
+  one,      ///< key [B, T, H, K]
+  several,  ///< key [B, T, R, H, K]: R micro-steps, a product of R Householder-like factors
+};
+
 }  // namespace maslin::inline MASLIN_ABI

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// Linear attention in chunks of tokens: small matrix products in place of one update a token.
+///
+///   scores[r,c] = <q_r, k_c prod_{c < i <= r} a_i>,  c <= r
+///   y_r = prod_{i <= r} a_i S^T q_r + sum_c scores[r,c] v_c
+///   S  <- prod a_i S + sum_c (k_c prod_{c < i} a_i) v_c^T
+///
+/// Decays between two tokens are products of those in between, all of them at most 1 where the
+/// tokens' own are, and never quotients: a decay of 0 is a product like any other.
+
+#include <maslin/mixer/linear_kernel.hpp>
+
+#include <algorithm>
+
+namespace maslin::inline MASLIN_ABI::detail {
+
+/// One sequence of a call (scan/heads.hpp).
+template <class S, decay_axis Axis, feature Map>
+struct linear_chunks : linear_kernel<S, Axis, Map> {
+  using base = linear_kernel<S, Axis, Map>;
+  using base::E;
+  using base::K;
+  using base::normalised;
+  using base::scratch;
+  using panels = matrix::panels<S>;
+  static constexpr index_t wide = matrix::panel_columns;
+
+  /// Measured: shorter chunks load and store the state too often, longer ones pay for scores.
+  static constexpr index_t default_chunk = Axis == decay_axis::key ? 32 : 64;
+
+  [[nodiscard]] linear_chunks shifted(index_t b, index_t t) const noexcept {
+    return {base::shifted(b, t)};
+  }
+  [[nodiscard]] index_t chunk_of(index_t asked) const noexcept {
+    return asked == 0 ? default_chunk : std::min(asked, matrix::most_chunk);
+  }
+
+  /// The scratch of a task, for chunks of at most C tokens.
+  struct desk {
+    S *queries, *keys, *decays;  // rows [C][K], padded; decays of decay_axis::key alone
+    panels query, key;           // their transposes
+    panels scores;               // transposed: row c, column r
+    panels values, result;       // rows are tokens
+    S *prefix, *between;   // decays from the start; decays up to each token of what is at hand
+    S *kept, *totals;      // decays of the rows of the state; of each 16 tokens
+    S *divisors, *corner;  // one a token; a state of 16 columns
+    S* made;               // scratch of the kernel that goes token by token
+    index_t size;
+
+    desk(S* memory, const linear_chunks& k, index_t C) noexcept {
+      size = 0;
+      const auto take = [&](index_t n) {
+        S* const part = memory == nullptr ? nullptr : memory + size;
+        size += n;
+        return part;
+      };
+      const index_t rows = matrix::round_up(C), width = matrix::round_up(k.K);
+      const bool per_key = Axis == decay_axis::key;
+      queries = take(rows * width);
+      keys = take(rows * width);
+      decays = take(per_key ? rows * width : 0);
+      query = {take(rows * k.K), wide, wide * k.K};
+      key = {take(rows * k.K), wide, wide * k.K};
+      scores = {take(rows * rows), wide, wide * rows};
+      values = {take(rows * matrix::round_up(k.E)), wide, wide * rows};
+      result = {take(rows * matrix::round_up(k.E)), wide, wide * rows};
+      prefix = take(rows);
+      between = take(per_key ? width : rows);
+      kept = take(width);
+      totals = take(per_key ? rows / wide * width : 0);
+      divisors = take(rows);
+      corner = take(per_key ? wide * k.K : 0);
+      made = take(k.scratch());
+    }
+  };
+  [[nodiscard]] index_t scratch(index_t chunk) const noexcept {
+    return desk(nullptr, *this, chunk).size;
+  }
+
+  template <class V>
+  void walk_chunks(const scan::head_span<S>& span, index_t chunk) const noexcept {
+    const desk d(span.scratch, *this, chunk);
+    for (index_t t = 0; t < span.length; t += chunk)
+      walk_chunk<V>(d, span, t, std::min(chunk, span.length - t));
+  }
+
+ private:
+  template <class V>
+  void walk_chunk(const desk& d, const scan::head_span<S>& span, index_t t,
+                  index_t n) const noexcept {
+    load<V>(d, span, t, n);
+    if constexpr (Axis == decay_axis::key)
+      score_by_key<V>(d, n);
+    else
+      score<V>(d, span, t, n);
+    const auto state = matrix::matrix_of(span, K);
+    const index_t columns = (span.end - span.begin) * wide;
+    simd::multiply<V>(d.result, d.query.read(), state.read(), {.nothing = true}, n, columns, K);
+    const simd::begin_with<S> faded{.scale = Axis == decay_axis::head ? d.prefix : nullptr};
+    simd::multiply<V, simd::terms::through>(d.result, d.scores.read(), d.values.read(), faded, n,
+                                            columns);
+    store<V>(d, span, t, n);
+    const panels keys{d.keys, matrix::round_up(K), wide};
+    simd::multiply<V>(state, keys.read(), d.values.read(),
+                      {.scale = Axis == decay_axis::none ? nullptr : d.kept}, K, columns, n);
+  }
+
+  /// Rows of n tokens, features made, and their divisors.
+  template <class V>
+  void load(const desk& d, const scan::head_span<S>& span, index_t t, index_t n) const noexcept {
+    const index_t width = matrix::round_up(K), first = span.begin * wide;
+    const index_t count = matrix::columns_of(span, E);
+    for (index_t r = 0; r < n; ++r) {
+      this->template feature_row<V>(this->query.at(t + r, span.head), d.queries + r * width);
+      this->template feature_row<V>(this->key.at(t + r, span.head), d.keys + r * width);
+      if constexpr (Axis == decay_axis::key)
+        this->template map_row<V>(this->decay.at(t + r, span.head), d.decays + r * width,
+                                  [](V g) { return simd::exp(g); });
+      matrix::load_row<V>(this->value.at(t + r, span.head) + first, count, d.values, r);
+    }
+    if (!normalised) return;
+    typename base::ready rows;
+    auto token_span = span;
+    token_span.scratch = d.made;
+    for (index_t r = 0; r < n; r += base::block) {
+      const index_t m = std::min(base::block, n - r);
+      this->template prepare<V>(rows, token_span, t + r, m);
+      std::copy_n(rows.divisor, m, d.divisors + r);
+    }
+  }
+
+  template <class V>
+  void store(const desk& d, const scan::head_span<S>& span, index_t t, index_t n) const noexcept {
+    const index_t first = span.begin * wide, count = matrix::columns_of(span, E);
+    for (index_t r = 0; r < n; ++r)
+      matrix::store_row<V>(d.result.read(), r, this->scale, normalised ? d.divisors[r] : S(1),
+                           this->out.at(t + r, span.head) + first, count);
+  }
+
+  /// Scores of keys from c on, `rows` of them, with queries from r on; both multiples of 16.
+  template <class V>
+  void score_block(const desk& d, index_t c, index_t r, index_t rows,
+                   index_t columns) const noexcept {
+    simd::multiply<V>(d.scores.from(c, r), d.key.from(0, c).read(), d.query.from(0, r).read(),
+                      {.nothing = true}, rows, columns, K);
+  }
+
+  /// All scores, with one decay a token or none; keys fade to the end of the chunk.
+  template <class V>
+  void score(const desk& d, [[maybe_unused]] const scan::head_span<S>& span,
+             [[maybe_unused]] index_t t, index_t n) const noexcept {
+    const index_t width = matrix::round_up(K), padded = matrix::round_up(n);
+    matrix::transpose<V>(d.queries, width, n, K, d.query.data);
+    matrix::transpose<V>(d.keys, width, n, K, d.key.data);
+    for (index_t c = 0; c < n; c += wide)
+      score_block<V>(d, c, c, std::min(wide, n - c), padded - c);
+    if constexpr (Axis == decay_axis::head) {
+      for (index_t r = 0; r < n; r += base::block)
+        this->template head_decays<V>(d.prefix + r, span.head, t + r, std::min(base::block, n - r));
+      matrix::fade<V>(d.prefix, d.between, n, [&](index_t c, const S* factors) {
+        for (index_t r = c / wide * wide; r < padded; r += lane<V>::width) {
+          S* at = d.scores.at(c, r);
+          lane<V>::store(at, lane<V>::load(at) * lane<V>::load(factors + r));
+        }
+        matrix::scale_row<V>(d.keys + c * width, factors[n - 1], K);
+      });
+      std::fill_n(d.kept, K, d.prefix[n - 1]);
+    }
+  }
+
+  /// The same with a decay for each number of a key. Between 16 tokens and earlier ones scores meet
+  /// at the last token of the earlier 16; within the 16, a state of one column a key is walked.
+  template <class V>
+  void score_by_key(const desk& d, index_t n) const noexcept {
+    const index_t width = matrix::round_up(K);
+    for (index_t c = 0; c < n; c += wide) {
+      const index_t rows = std::min(wide, n - c);
+      score_corner<V>(d, c, rows);
+      fade_block<V>(d, c, rows);
+    }
+    matrix::transpose<V>(d.queries, width, n, K, d.query.data);
+    matrix::transpose<V>(d.keys, width, n, K, d.key.data);
+    for (index_t r = wide; r < n; r += wide)
+      for (index_t c = r - wide; c >= 0; c -= wide) {
+        score_block<V>(d, c, r, wide, wide);
+        const S* total = d.totals + c / wide * width;
+        for (index_t i = 0; i < K; ++i) matrix::scale_row<V>(d.query.at(i, r), total[i], wide);
+      }
+    std::fill_n(d.kept, K, S(1));
+    for (index_t c = (n - 1) / wide * wide; c >= 0; c -= wide) {
+      for (index_t r = c; r < std::min(c + wide, n); ++r)
+        multiply_row<V>(d.keys + r * width, d.kept);
+      multiply_row<V>(d.kept, d.totals + c / wide * width);
+    }
+  }
+
+  /// Queries fade from the first of `rows` tokens from c on, keys to the last.
+  template <class V>
+  void fade_block(const desk& d, index_t c, index_t rows) const noexcept {
+    const index_t width = matrix::round_up(K);
+    std::fill_n(d.between, K, S(1));
+    for (index_t r = c; r < c + rows; ++r) {
+      multiply_row<V>(d.between, d.decays + r * width);
+      multiply_row<V>(d.queries + r * width, d.between);
+    }
+    S* total = d.totals + c / wide * width;
+    std::fill_n(total, K, S(1));
+    for (index_t r = c + rows - 1; r >= c; --r) {
+      multiply_row<V>(d.keys + r * width, total);
+      multiply_row<V>(total, d.decays + r * width);
+    }
+  }
+
+  template <class V>
+  void multiply_row(S* row, const S* by) const noexcept {
+    matrix::for_each_piece<V, 1>(K, [&](auto, index_t i, auto n) {
+      lane<V>::store(row + i, lane<V>::load(row + i, n) * lane<V>::load(by + i, n), n);
+    });
+  }
+
+  /// Scores among `rows` tokens from c on: what a state answers to which each token writes its key
+  /// into a column of its own.
+  template <class V>
+  void score_corner(const desk& d, index_t c, index_t rows) const noexcept {
+    const index_t width = matrix::round_up(K);
+    alignas(64) S columns[wide][wide] = {}, scores[wide][wide];
+    const S* values[wide];
+    S* outs[wide];
+    typename base::ready at;
+    for (index_t r = 0; r < rows; ++r) {
+      columns[r][r] = 1;
+      values[r] = columns[r];
+      outs[r] = scores[r];
+      at.query[r] = d.queries + (c + r) * width;
+      at.key[r] = d.keys + (c + r) * width;
+      at.decay[r] = d.decays + (c + r) * width;
+    }
+    base plain = *this;
+    plain.scale = 1;
+    plain.normalised = false;
+    std::fill_n(d.corner, wide * K, S(0));
+    const panels state{d.corner, wide, wide * K};
+    matrix::for_each_piece<V, 2, 1>(wide, [&](auto registers, index_t e, auto lanes) {
+      index_t r = 0;
+      for (; r + 4 <= rows; r += 4)
+        plain.template advance_piece<V, 4, registers()>(at, r, state, values + r, outs + r, e,
+                                                        lanes);
+      for (; r < rows; ++r)
+        plain.template advance_piece<V, 1, registers()>(at, r, state, values + r, outs + r, e,
+                                                        lanes);
+    });
+    for (index_t r = 0; r < rows; ++r)
+      for (index_t k = 0; k <= r; ++k) *d.scores.at(c + k, c + r) = scores[r][k];
+  }
+};
+
+}  // namespace maslin::inline MASLIN_ABI::detail

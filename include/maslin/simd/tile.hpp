@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// Small matrix products, C = begin(C) + A^T B, for matrices that a cache holds: a tile of C stays in
+/// registers while the products of all its terms are added to it.
+///
+/// Every number of C is one chain of fma in the order of the terms, whatever the tiles: neither the
+/// register width nor the part of C that a call computes changes a bit of it.
+
+#include <maslin/core/each.hpp>
+#include <maslin/core/lane.hpp>
+#include <maslin/simd/lane.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <type_traits>
+
+namespace maslin::inline MASLIN_ABI::simd {
+
+/// Columns that lie side by side: at least the widest register, so that no layout depends on the
+/// instruction set.
+inline constexpr index_t panel_columns = 16;
+
+/// A matrix cut into panels of 16 columns: (i, j) at data[i row + j / 16 panel + j % 16]. Rows one
+/// after another, as usual, are panels 16 apart.
+template <class S>
+struct panels {
+  S* data = nullptr;
+  index_t row = 0, panel = panel_columns;
+
+  [[nodiscard]] S* at(index_t i, index_t j) const noexcept {
+    return data + i * row + j / panel_columns * panel + j % panel_columns;
+  }
+  /// The same from row i and column j on, a multiple of 16.
+  [[nodiscard]] panels from(index_t i, index_t j) const noexcept { return {at(i, j), row, panel}; }
+  [[nodiscard]] panels<const S> read() const noexcept { return {data, row, panel}; }
+};
+
+/// What a product is added to.
+template <class S>
+struct begin_with {
+  bool nothing = false;      ///< zeros, not what C holds
+  const S* scale = nullptr;  ///< row i of C times scale[i], or C as it is
+};
+
+/// Which terms row i has.
+enum class terms {
+  all,      ///< as many as A and B have rows
+  through,  ///< those up to its own number, i: A^T is lower triangular
+  before,   ///< those before its own number, B being C itself: forward substitution
+};
+
+namespace detail {
+
+/// Rows of the largest tile: what leaves registers for a row of B and a number of A.
+inline constexpr int tile_rows = native_width<float> >= 16 || sizeof(void*) < 4 ? 8 : 6;
+
+/// Lanes of register k of N: `n` in the last one.
+template <class V, int N, class Count, class K>
+[[nodiscard]] constexpr auto lanes_of(K k, Count n) noexcept {
+  if constexpr (static_cast<int>(k()) + 1 == N)
+    return n;
+  else
+    return all_lanes<V>{};
+}
+
+template <class V, class K>
+[[nodiscard]] constexpr index_t offset_of(K k) noexcept {
+  return static_cast<index_t>(k()) * lane<V>::width;
+}
+
+/// Adds `depth` terms to a tile of R rows from i on and N registers of columns from j on.
+template <class V, std::size_t R, std::size_t N, class S, class Count>
+[[gnu::always_inline]] inline void add_terms(V (&sum)[R][N], const panels<const S>& a,
+                                             const panels<const S>& b, index_t i, index_t j,
+                                             index_t depth, Count n) noexcept {
+  using L = lane<V>;
+  constexpr int rows = static_cast<int>(R), registers = static_cast<int>(N);
+  const S* weights = a.at(0, i);
+  const S* from[N];
+  unrolled<registers>([&](auto k) { from[k] = b.at(0, j + offset_of<V>(k)); });
+  for (index_t p = 0; p < depth; ++p) {
+    V x[N];
+    unrolled<registers>([&](auto k) {
+      x[k] = L::load(from[k], lanes_of<V, registers>(k, n));
+      from[k] += b.row;
+    });
+    unrolled<rows>([&](auto r) {
+      const V weight = L::broadcast(weights[r()]);
+      unrolled<registers>([&](auto k) { sum[r][k] = L::fma(weight, x[k], sum[r][k]); });
+    });
+    weights += a.row;
+  }
+}
+
+/// Adds the terms i .. i + R - 1, of which row i + r has the first r (`before`) or r + 1; what lies
+/// above is never read.
+template <class V, terms T, std::size_t R, std::size_t N, class S, class Count>
+[[gnu::always_inline]] inline void add_triangle(V (&sum)[R][N], const panels<const S>& a,
+                                                const panels<const S>& b, index_t i, index_t j,
+                                                Count n) noexcept {
+  using L = lane<V>;
+  constexpr int rows = static_cast<int>(R), registers = static_cast<int>(N);
+  const S* weights = a.at(i, i);
+  unrolled<rows>([&](auto p) {
+    V x[N];
+    unrolled<registers>([&](auto k) {
+      if constexpr (T == terms::before)
+        x[k] = sum[p][k];
+      else
+        x[k] = L::load(b.at(i + static_cast<index_t>(p()), j + offset_of<V>(k)),
+                       lanes_of<V, registers>(k, n));
+    });
+    unrolled<rows>([&](auto r) {
+      if constexpr (r() > p() || (T == terms::through && r() == p())) {
+        const V weight =
+            L::broadcast(weights[static_cast<index_t>(p()) * a.row + static_cast<index_t>(r())]);
+        unrolled<registers>([&](auto k) { sum[r][k] = L::fma(weight, x[k], sum[r][k]); });
+      }
+    });
+  });
+}
+
+/// One tile of `multiply`, the last of its registers of n lanes.
+template <class V, terms T, int R, int N, class S, class Count>
+inline void multiply_tile(const panels<S>& c, const panels<const S>& a, const panels<const S>& b,
+                          const begin_with<S>& from, index_t i, index_t j, index_t depth,
+                          Count n) noexcept {
+  using L = lane<V>;
+  V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(N)];
+  S* to[static_cast<std::size_t>(N)];
+  unrolled<N>([&](auto k) { to[k] = c.at(i, j + offset_of<V>(k)); });
+  unrolled<R>([&](auto r) {
+    unrolled<N>([&](auto k) {
+      sum[r][k] = from.nothing
+                      ? L::broadcast(S(0))
+                      : L::load(to[k] + static_cast<index_t>(r()) * c.row, lanes_of<V, N>(k, n));
+    });
+  });
+  if (from.scale != nullptr)
+    unrolled<R>([&](auto r) {
+      const V factor = L::broadcast(from.scale[i + static_cast<index_t>(r())]);
+      unrolled<N>([&](auto k) { sum[r][k] = factor * sum[r][k]; });
+    });
+  add_terms(sum, a, b, i, j, T == terms::all ? depth : i, n);
+  if constexpr (T != terms::all) add_triangle<V, T>(sum, a, b, i, j, n);
+  unrolled<R>([&](auto r) {
+    unrolled<N>([&](auto k) {
+      L::store(to[k] + static_cast<index_t>(r()) * c.row, sum[r][k], lanes_of<V, N>(k, n));
+    });
+  });
+}
+
+}  // namespace detail
+
+/// C <- begin(C) + A^T B, C of m rows and n columns: C[i,j] = begin + sum_p A[p,i] B[p,j] over
+/// `depth` terms, or those that `T` says.
+/// layout    C overlaps neither A nor B, but for terms::before
+/// numerics  begin(C), then one fma a term, in the order of the terms
+template <class V, terms T = terms::all>
+void multiply(const panels<typename lane<V>::scalar>& c,
+              const panels<const typename lane<V>::scalar>& a,
+              const panels<const typename lane<V>::scalar>& b,
+              const begin_with<typename lane<V>::scalar>& from, index_t m, index_t n,
+              index_t depth = 0) noexcept {
+  constexpr index_t width = lane<V>::width;
+  const auto columns = [&]<int N, class Count>(std::integral_constant<int, N>, index_t j,
+                                               Count lanes) {
+    const auto tile = [&]<int R>(std::integral_constant<int, R>, index_t i) {
+      detail::multiply_tile<V, T, R, N>(c, a, b, from, i, j, depth, lanes);
+    };
+    // The rows of a tile stay within a panel of A.
+    for (index_t i = 0; i < m;) {
+      const index_t stop = std::min(i / panel_columns * panel_columns + panel_columns, m);
+      constexpr int most = detail::tile_rows;
+      for (; stop - i >= most && stop - i != 8; i += most)
+        tile(std::integral_constant<int, most>{}, i);
+      for (; stop - i >= 4; i += 4) tile(std::integral_constant<int, 4>{}, i);
+      for (; i < stop; ++i) tile(std::integral_constant<int, 1>{}, i);
+    }
+  };
+  constexpr int N = 2;
+  index_t j = 0;
+  for (; j + N * width <= n; j += N * width)
+    columns(std::integral_constant<int, N>{}, j, all_lanes<V>{});
+  for (; j + width <= n; j += width) columns(std::integral_constant<int, 1>{}, j, all_lanes<V>{});
+  if constexpr (width > 1)
+    if (j < n) columns(std::integral_constant<int, 1>{}, j, static_cast<int>(n - j));
+}
+
+}  // namespace maslin::inline MASLIN_ABI::simd

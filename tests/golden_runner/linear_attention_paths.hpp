@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "paths.hpp"
+#include "runs.hpp"
+
+#include <maslin/core/types.hpp>
+#include <maslin/core/view.hpp>
+#include <maslin/mixer/linear_attention.hpp>
+
+#include <vector>
+
+namespace golden {
+
+namespace detail {
+
+template <class S, maslin::decay_axis Axis>
+void linear_attention_paths(const problem& p, const matrix_sizes& n, extent paths,
+                            const report& each) {
+  const std::vector<S> numbers = converted<S>(p.gate), input = converted<S>(p.input),
+                       initial = converted<S>(p.initial);
+  const auto a = matrix_parts(p, n, false, numbers.data(), input.data());
+  using mixer_t = maslin::linear_attention<S, Axis>;
+  mixer_t mixer{.heads = n.H, .key_dim = n.K, .value_dim = n.E};
+  if (n.unscaled) mixer.scale = S(1);
+  typename mixer_t::tokens tokens{.query = a.query, .key = a.key, .value = a.value};
+  if constexpr (Axis == maslin::decay_axis::head) tokens.log_decay = a.decay;
+  if constexpr (Axis == maslin::decay_axis::key) tokens.log_decay = a.decays;
+  run_paths(
+      "", mixer, tokens, maslin::row_major(static_cast<S*>(nullptr), p.batch, p.steps, n.H, n.E),
+      maslin::row_major(initial.data(), p.batch, n.H, n.K, n.E), 1, paths,
+      [](const view<S, 4>&) { return std::vector<double>{}; }, each);
+}
+
+}  // namespace detail
+
+template <class S>
+void linear_attention_paths(const problem& p, const matrix_sizes& n, extent paths,
+                            const report& each) {
+  using enum maslin::decay_axis;
+  switch (n.axis) {
+    case none: return detail::linear_attention_paths<S, none>(p, n, paths, each);
+    case head: return detail::linear_attention_paths<S, head>(p, n, paths, each);
+    case key: return detail::linear_attention_paths<S, key>(p, n, paths, each);
+  }
+}
+
+}  // namespace golden
