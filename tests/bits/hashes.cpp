@@ -345,6 +345,79 @@ line causal_conv(const sizes& n) {
                   row_major(h.data(), B, D, Width - 1))};
 }
 
+/// y and the state after a call of a mixer with a matrix state, from another state.
+template <class Mixer, class S>
+std::string hash_of_matrices(const Mixer& mixer, const typename Mixer::tokens& tokens,
+                             const sizes& n, index_t K, index_t E, std::vector<S> h) {
+  const auto [B, T, H] = n;
+  std::vector<S> out(static_cast<std::size_t>(B * T * H * E));
+  auto state = mixer.make_state(B);
+  state.copy_from(maslin::row_major(std::as_const(h).data(), B, H, K, E));
+  mixer.scan(maslin::exec::sequential{}, tokens, maslin::row_major(out.data(), B, T, H, E), state);
+  state.copy_to(maslin::row_major(h.data(), B, H, K, E));
+  hash all;
+  all.add(out);
+  all.add(h);
+  return all.text();
+}
+
+template <class S>
+std::vector<S> fractions(index_t count, std::int64_t low, std::int64_t high, int shift,
+                         integers& r) {
+  std::vector<S> x(static_cast<std::size_t>(count));
+  for (S& v : x) v = fraction<S>(r.between(low, high), shift);
+  return x;
+}
+
+/// Keys of 5 numbers, values of 21; `channels` heads.
+constexpr index_t key_numbers = 5, value_numbers = 21;
+
+template <class S, maslin::decay_axis Axis, maslin::feature Map>
+line linear_attention(const char* form, const sizes& n) {
+  const auto [B, T, H] = n;
+  constexpr index_t K = key_numbers, E = value_numbers;
+  integers r(606);
+  using mixer_t = maslin::linear_attention<S, Axis, Map>;
+  using maslin::row_major;
+  const auto query = numbers<S>(B * T * H * K, r), key = numbers<S>(B * T * H * K, r),
+             value = numbers<S>(B * T * H * E, r);
+  // Decays from exp(-2^-20) to exp(-2).
+  const auto decay = fractions<S>(B * T * H * K, -2 << 20, -1, 20, r);
+  typename mixer_t::tokens tokens{.query = row_major(query.data(), B, T, H, K),
+                                  .key = row_major(key.data(), B, T, H, K),
+                                  .value = row_major(value.data(), B, T, H, E)};
+  if constexpr (Axis == maslin::decay_axis::head)
+    tokens.log_decay = row_major(decay.data(), B, T, H);
+  if constexpr (Axis == maslin::decay_axis::key)
+    tokens.log_decay = row_major(decay.data(), B, T, H, K);
+  return {std::string("linear_attention/") + scalar_name<S> + "/" + form + shape_text("H", n),
+          hash_of_matrices(mixer_t{.heads = H, .key_dim = K, .value_dim = E}, tokens, n, K, E,
+                           numbers<S>(B * H * K * E, r))};
+}
+
+template <class S, maslin::decay_axis Axis>
+line delta_rule(const char* form, const sizes& n) {
+  const auto [B, T, H] = n;
+  constexpr index_t K = key_numbers, E = value_numbers;
+  integers r(707);
+  using mixer_t = maslin::delta_rule<S, Axis>;
+  using maslin::row_major;
+  // Keys of length below 1.
+  const auto query = numbers<S>(B * T * H * K, r),
+             key = fractions<S>(B * T * H * K, -1800, 1800, 12, r),
+             value = numbers<S>(B * T * H * E, r), beta = fractions<S>(B * T * H, 0, 4096, 12, r),
+             decay = fractions<S>(B * T * H, -2 << 20, -1, 20, r);
+  typename mixer_t::tokens tokens{.query = row_major(query.data(), B, T, H, K),
+                                  .key = row_major(key.data(), B, T, H, K),
+                                  .value = row_major(value.data(), B, T, H, E),
+                                  .beta = row_major(beta.data(), B, T, H)};
+  if constexpr (Axis == maslin::decay_axis::head)
+    tokens.log_decay = row_major(decay.data(), B, T, H);
+  return {std::string("delta_rule/") + scalar_name<S> + "/" + form + shape_text("H", n),
+          hash_of_matrices(mixer_t{.heads = H, .key_dim = K, .value_dim = E}, tokens, n, K, E,
+                           numbers<S>(B * H * K * E, r))};
+}
+
 /// Odd sizes: a tail beside whole registers, and rows that fit in one register.
 constexpr sizes wide{2, 65, 21}, narrow{3, 129, 5}, lengthy{1, 4097, 3};
 
@@ -530,6 +603,17 @@ void add_attention(std::vector<line>& all) {
   all.push_back(attention<float, maslin::fp16>("fp16-options", true, narrow));
 }
 
+void add_matrices(std::vector<line>& all) {
+  using enum maslin::decay_axis;
+  using enum maslin::feature;
+  constexpr sizes few{2, 65, 3};
+  all.push_back(linear_attention<float, none, given>("plain", few));
+  all.push_back(linear_attention<float, head, elu_plus_one>("head-elu", few));
+  all.push_back(linear_attention<double, key, given>("key", few));
+  all.push_back(delta_rule<float, head>("gated", few));
+  all.push_back(delta_rule<double, none>("plain", few));
+}
+
 /// Compares with the lines of `file`; prints what differs and returns how much does.
 int differences(const std::vector<line>& all, const std::filesystem::path& file) {
   std::ifstream stream(file);
@@ -569,6 +653,7 @@ int main(int argc, char** argv) {
   add_selective(all);
   add_complex_and_rglru(all);
   add_attention(all);
+  add_matrices(all);
   if (argument == "--write") {
     for (const line& l : all) std::printf("%s %s\n", l.name.c_str(), l.hash.c_str());
     return 0;

@@ -88,14 +88,25 @@ struct delta_chunks : delta_kernel<S, Axis> {
   void walk_chunk(const desk& d, const scan::head_span<S>& span, index_t t,
                   index_t n) const noexcept {
     const index_t count = n * steps, columns = (span.end - span.begin) * wide;
+    const index_t next = t + n, more = std::min(n, span.length - next);
+    const auto fetch = [&]<int Write>(std::integral_constant<int, Write>, const auto& from,
+                                      index_t at, index_t rows, index_t first, index_t size) {
+      if (rows > 0)
+        matrix::fetch_rows<Write>(from.at(at, span.head) + first, from.rows.time, rows, size);
+    };
+    using R0 = std::integral_constant<int, 0>;
     load<V>(d, span.head, t, n);
+    fetch(R0{}, this->value, t, n, span.begin * wide, columns);
     score<V>(d, count);
+    fetch(R0{}, this->key, next, more, 0, K);
     const auto state = matrix::matrix_of(span, K);
     simd::multiply<V>(d.result, d.transposed.read(), state.read(), {.nothing = true},
                       d.half + count, columns, K);
+    fetch(std::integral_constant<int, 1>{}, this->out, t, n, span.begin * wide, columns);
     begin_updates<V>(d, span, t, n);
     simd::multiply<V, simd::terms::before>(d.result, d.scores.read(), d.result.read(), {}, count,
                                            columns);
+    fetch(R0{}, this->query, next, more, 0, K);
     const panels read = d.result.from(d.half, 0);
     simd::multiply<V, simd::terms::through>(read, d.scores.from(0, d.half).read(), d.result.read(),
                                             {.scale = base::gated ? d.prefix : nullptr}, count,

@@ -60,7 +60,8 @@ struct linear_kernel {
       const index_t n = std::min(block, span.length - t);
       prepare<V>(rows, span, t, n);
       index_t j = 0;
-      for (; j + 4 <= n; j += 4) advance<V, 4>(rows, span, t, j);
+      if constexpr (lane<V>::width > 1)
+        for (; j + 4 <= n; j += 4) advance<V, 4>(rows, span, t, j);
       for (; j < n; ++j) advance<V, 1>(rows, span, t, j);
     }
   }

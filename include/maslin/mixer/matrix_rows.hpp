@@ -39,7 +39,8 @@ template <class S>
 }
 
 /// Calls f(registers, first column, lanes of the last register) for pieces that cover `count`
-/// columns: the first of `Sizes` registers while it lasts, and so on, then a part of one.
+/// columns: the first of `Sizes` registers while it lasts, and so on, then a part of one. Numbers by
+/// themselves, which are for debugging, come one by one.
 template <class V, int... Sizes, class F>
 inline void for_each_piece(index_t count, const F& f) {
   constexpr index_t width = lane<V>::width;
@@ -47,6 +48,7 @@ inline void for_each_piece(index_t count, const F& f) {
   const auto pieces = [&]<int N>(std::integral_constant<int, N> registers) {
     for (; c + N * width <= count; c += N * width) f(registers, c, all_lanes<V>{});
   };
+  if constexpr (width == 1) return pieces(std::integral_constant<int, 1>{});
   (pieces(std::integral_constant<int, Sizes>{}), ...);
   if constexpr (width > 1)
     if (c < count) f(std::integral_constant<int, 1>{}, c, static_cast<int>(count - c));
@@ -135,6 +137,15 @@ void fade(S* decays, S* factors, index_t n, const F& f) noexcept {
   }
   scale_row<V>(factors, decays[0], padded);
   std::copy_n(factors, n, decays);
+}
+
+/// Starts fetching rows of `count` numbers, `apart` from each other: rows of one head lie a whole token
+/// apart, too far for hardware to run ahead of them. A hint; it reads nothing.
+template <int Write = 0, class S>
+void fetch_rows(const S* row, index_t apart, index_t rows, index_t count) noexcept {
+  constexpr index_t line = 64 / static_cast<index_t>(sizeof(S));
+  for (index_t r = 0; r < rows; ++r)
+    for (index_t i = 0; i < count; i += line) __builtin_prefetch(row + r * apart + i, Write, 2);
 }
 
 }  // namespace maslin::inline MASLIN_ABI::matrix

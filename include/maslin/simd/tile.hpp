@@ -170,12 +170,14 @@ void multiply(const panels<typename lane<V>::scalar>& c,
     const auto tile = [&]<int R>(std::integral_constant<int, R>, index_t i) {
       detail::multiply_tile<V, T, R, N>(c, a, b, from, i, j, depth, lanes);
     };
-    // The rows of a tile stay within a panel of A.
+    // The rows of a tile stay within a panel of A, of which 16 are 6, 5 and 5: tiles of fewer rows
+    // than that wait for their own chains.
+    constexpr int most = detail::tile_rows;
     for (index_t i = 0; i < m;) {
       const index_t stop = std::min(i / panel_columns * panel_columns + panel_columns, m);
-      constexpr int most = detail::tile_rows;
-      for (; stop - i >= most && stop - i != 8; i += most)
+      for (; stop - i == most || stop - i > 2 * most - 2; i += most)
         tile(std::integral_constant<int, most>{}, i);
+      for (; stop - i > 4 && stop - i != 8; i += 5) tile(std::integral_constant<int, 5>{}, i);
       for (; stop - i >= 4; i += 4) tile(std::integral_constant<int, 4>{}, i);
       for (; i < stop; ++i) tile(std::integral_constant<int, 1>{}, i);
     }
