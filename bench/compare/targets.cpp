@@ -46,6 +46,11 @@ const std::array targets{
     target{"attn/d64/decode-f32/dram", measure::limit, 0.90},
     target{"attn/d64/decode-half/dram", measure::limit, 0.80},
     target{"attn/d64/decode-half/dram", measure::storage, 1.7},
+    target{"ssd/N(64|128)/chunked/compute", measure::limit, 0.55},
+    target{"gla/S64/prefill/compute", measure::limit, 0.50},
+    target{"gdelta/d128/prefill/compute", measure::limit, 0.45},
+    target{"gdelta/d128/prefill/compute", measure::naive, 2},
+    target{"gdelta/d128/decode/l2", measure::limit, 0.70},
 };
 
 /// The outcome of a workload whose row has this title; none if it was not timed.

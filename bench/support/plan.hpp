@@ -80,5 +80,7 @@ struct settings {
 [[nodiscard]] std::vector<workload> selective_ssm_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> rglru_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> attention_workloads(const settings& s);
+[[nodiscard]] std::vector<workload> linear_attention_workloads(const settings& s);
+[[nodiscard]] std::vector<workload> delta_rule_workloads(const settings& s);
 
 }  // namespace bench

@@ -50,6 +50,7 @@ struct work {
   index_t reads = 0;     ///< numbers read, where next to none is written
   int threads = 1;
   std::array<gather, 4> gathered{};  ///< earlier rows, by level, beside what is streamed
+  bool in_place = false;  ///< what is written is what was read: a state that stays where it is
 
   [[nodiscard]] double bytes() const {
     return (static_cast<double>(elements) * (rows_read + 1) + static_cast<double>(reads)) *
@@ -148,6 +149,17 @@ template <stores Kind>
       put<Kind>(out + i + u * lanes::width, lanes::load(in + i + u * lanes::width));
 }
 
+/// Every number read and written where it is.
+[[gnu::noinline]] inline void update_pass(float* numbers, index_t count) noexcept {
+  const wide a = lanes::broadcast(0.999f);
+  constexpr int unroll = 4;
+  for (index_t i = 0; i + unroll * lanes::width <= count; i += unroll * lanes::width)
+    for (int u = 0; u < unroll; ++u) {
+      float* at = numbers + i + u * lanes::width;
+      lanes::store(at, a * lanes::load(at));
+    }
+}
+
 template <stores Kind>
 [[gnu::noinline]] void write_pass(float* out, index_t count) noexcept {
   const wide a = lanes::broadcast(0.5f);
@@ -234,7 +246,9 @@ class roofline {
   /// Seconds to stream what `w` must, as fast as this machine can at that size, right now.
   [[nodiscard]] limit measure(const work& w) {
     limit found;
-    if (w.elements > 0) {
+    if (w.in_place) {
+      found.memory = update(w.elements);
+    } else if (w.elements > 0) {
       found.memory = mix(w, stores::plain);
       for (const stores kind : {stores::streaming, stores::fetching}) {
         const double time = mix(w, kind);
@@ -314,6 +328,11 @@ class roofline {
       else
         detail::write_pass<stores::streaming>(out + thread * count, count);
     });
+  }
+
+  [[nodiscard]] double update(index_t elements) {
+    float* numbers = reserve(out_, elements);
+    return seconds(1, [&](int) { detail::update_pass(numbers, elements); });
   }
 
   [[nodiscard]] double read(index_t elements, int threads = 1) {
