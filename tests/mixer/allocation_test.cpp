@@ -254,38 +254,40 @@ TEST_CASE("attention decodes into its cache without allocating", "[mixer][attent
   for (int t = 0; t < 1050; ++t) mixer.append(one, state);
   mixer.scan(exec::sequential{.threads = 3}, one, y1, state);
   CHECK(allocations_of([&] { mixer.scan(exec::sequential{.threads = 3}, one, y1, state); }) == 0);
-  TEST_CASE("mixers with matrix states decode without allocating, copies included",
-            "[mixer][linear_attention][delta_rule][allocation]") {
-    constexpr index_t T = 40, H = 2, K = 11, E = 21;
-    const std::vector<float> numbers(static_cast<std::size_t>(T * H * E), 0.25f);
-    auto out = numbers;
-    const auto y = row_major(out.data(), 1, T, H, E);
-    const auto k = row_major(numbers.data(), 1, T, H, K), v = row_major(numbers.data(), 1, T, H, E);
-    const auto one = row_major(numbers.data(), 1, T, H);
-    const auto check = [&](const auto& mixer, const auto& tokens) {
-      auto state = mixer.make_state();
-      auto copy = state;
-      const auto checkpoint = state;
-      CHECK(allocations_of([&] {
-              for (index_t t = 0; t < T; ++t) mixer.step(tokens[t], time_at(y, t), copy);
-              mixer.step(tokens[0], time_at(y, 0), state);
-              mixer.scan(exec::sequential{}, tokens, y, state);
-              mixer.scan(exec::scalar{}, tokens.range(0, 2), time_range(y, 0, 2), state);
-              state = checkpoint;
-              state.reset();
-            }) == 0);
-      // Chunks and threads need scratch: the first scan takes it, the second finds it.
-      mixer.scan(exec::chunked{.chunk = 16, .threads = 2}, tokens, y, state);
-      mixer.scan(exec::sequential{.threads = 2}, tokens, y, state);
-      CHECK(allocations_of([&] {
-              mixer.scan(exec::chunked{.chunk = 16, .threads = 2}, tokens, y, state);
-              mixer.scan(exec::sequential{.threads = 2}, tokens, y, state);
-            }) == 0);
-    };
-    using attention = linear_attention<float, decay_axis::key>;
-    check(attention{.heads = H, .key_dim = K, .value_dim = E, .normalised = true},
-          attention::tokens{.query = k, .key = k, .value = v, .log_decay = k});
-    using rule = delta_rule<float, decay_axis::head>;
-    check(rule{.heads = H, .key_dim = K, .value_dim = E},
-          rule::tokens{.query = k, .key = k, .value = v, .beta = one, .log_decay = one});
-  }
+}
+
+TEST_CASE("mixers with matrix states decode without allocating, copies included",
+          "[mixer][linear_attention][delta_rule][allocation]") {
+  constexpr index_t T = 40, H = 2, K = 11, E = 21;
+  const std::vector<float> numbers(static_cast<std::size_t>(T * H * E), 0.25f);
+  auto out = numbers;
+  const auto y = row_major(out.data(), 1, T, H, E);
+  const auto k = row_major(numbers.data(), 1, T, H, K), v = row_major(numbers.data(), 1, T, H, E);
+  const auto one = row_major(numbers.data(), 1, T, H);
+  const auto check = [&](const auto& mixer, const auto& tokens) {
+    auto state = mixer.make_state();
+    auto copy = state;
+    const auto checkpoint = state;
+    CHECK(allocations_of([&] {
+            for (index_t t = 0; t < T; ++t) mixer.step(tokens[t], time_at(y, t), copy);
+            mixer.step(tokens[0], time_at(y, 0), state);
+            mixer.scan(exec::sequential{}, tokens, y, state);
+            mixer.scan(exec::scalar{}, tokens.range(0, 2), time_range(y, 0, 2), state);
+            state = checkpoint;
+            state.reset();
+          }) == 0);
+    // Chunks and threads need scratch: the first scan takes it, the second finds it.
+    mixer.scan(exec::chunked{.chunk = 16, .threads = 2}, tokens, y, state);
+    mixer.scan(exec::sequential{.threads = 2}, tokens, y, state);
+    CHECK(allocations_of([&] {
+            mixer.scan(exec::chunked{.chunk = 16, .threads = 2}, tokens, y, state);
+            mixer.scan(exec::sequential{.threads = 2}, tokens, y, state);
+          }) == 0);
+  };
+  using attention = linear_attention<float, decay_axis::key>;
+  check(attention{.heads = H, .key_dim = K, .value_dim = E, .normalised = true},
+        attention::tokens{.query = k, .key = k, .value = v, .log_decay = k});
+  using rule = delta_rule<float, decay_axis::head>;
+  check(rule{.heads = H, .key_dim = K, .value_dim = E},
+        rule::tokens{.query = k, .key = k, .value = v, .beta = one, .log_decay = one});
+}
