@@ -52,12 +52,13 @@ struct selective_kernel {
   static_assert(scan::state_lanes == recurrence::lanes_apart);
   struct tile {
     index_t begin, end;
-    alignas(64) S decay[most_decays];    // [channels / 16][N][16]
-    alignas(64) S reach[most_channels];  // the largest |decay|; NaN for one that is not finite
+    alignas(64) S decay[static_cast<std::size_t>(most_decays)];  // [channels / 16][N][16]
+    // The largest |decay|; NaN for one that is not finite.
+    alignas(64) S reach[static_cast<std::size_t>(most_channels)];
     // Registers of a last group may begin anywhere in it.
-    alignas(64) S delta[most_channels + scan::state_lanes];
-    alignas(64) S drive[most_channels + scan::state_lanes];
-    alignas(64) S sum[most_channels + scan::state_lanes];
+    alignas(64) S delta[static_cast<std::size_t>(most_channels + scan::state_lanes)];
+    alignas(64) S drive[static_cast<std::size_t>(most_channels + scan::state_lanes)];
+    alignas(64) S sum[static_cast<std::size_t>(most_channels + scan::state_lanes)];
   };
   [[nodiscard]] index_t tile_channels() const noexcept {
     return std::min(most_channels, most_decays / N / scan::state_lanes * scan::state_lanes);
@@ -89,7 +90,7 @@ struct selective_kernel {
     tile w;
     for (w.begin = 0; w.begin < channels; w.begin = w.end) {
       w.end = std::min(w.begin + tile_channels(), channels);
-      double total[most_channels] = {};
+      double total[static_cast<std::size_t>(most_channels)] = {};
       for (index_t t = first; t < last; ++t) {
         find_steps<V>(w, t);
         for (index_t c = 0; c < w.end - w.begin; ++c) total[c] += static_cast<double>(w.delta[c]);
