@@ -4,6 +4,7 @@
 
 #include <maslin/mixer/position.hpp>
 #include <maslin/recurrence/online_softmax.hpp>
+#include <maslin/scan/policy.hpp>
 
 #include <algorithm>
 #include <iostream>
@@ -15,6 +16,9 @@ namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
+
+static_assert(token_mixer<attention<float>>);
+static_assert(token_mixer<attention<float, bf16>>);
 
 using stage_t = attention_stage<float>;
 using problem_t = attention_problem<float>;

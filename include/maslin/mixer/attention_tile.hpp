@@ -106,20 +106,14 @@ class attention_tile {
     column_ = begin;
     columns_ = end - begin;
     monoid_.width = (columns_ + 15) / 16 * 16;
-    for (index_t r = 0; r < count_; ++r) {
-      total_[r].acc = total_acc_ + r * monoid_.width;
-      monoid_.clear(total_[r]);
-    }
+    clear(total_, total_acc_);
     if (column_ == 0 && K_ <= query_width) pack(0, K_);
   }
 
   /// Adds up one segment: the part of row r is then `part(r)`.
   template <class V>
   void walk(index_t segment) noexcept {
-    for (index_t r = 0; r < count_; ++r) {
-      part_[r].acc = part_acc_ + r * monoid_.width;
-      monoid_.clear(part_[r]);
-    }
+    clear(part_, part_acc_);
     std::fill_n(max_, padded_rows, -std::numeric_limits<S>::infinity());
     std::fill_n(&lanes_[0][0], count_ * sum_lanes, S(0));
     const index_t begin = std::max(segment * key_segment, first_ / key_block * key_block);
@@ -164,6 +158,14 @@ class attention_tile {
   static constexpr index_t line = 64 / static_cast<index_t>(sizeof(S));
   // A whole number of registers.
   static constexpr index_t padded_rows = 32;
+
+  void clear(part_type* parts, S* acc) noexcept {
+    std::fill_n(acc, count_ * monoid_.width, S(0));
+    for (index_t r = 0; r < count_; ++r) {
+      parts[r] = {};
+      parts[r].acc = acc + r * monoid_.width;
+    }
+  }
 
   /// Copies columns of the queries beside each other: in their tensor rows of all heads may lie a
   /// power of two apart, which few of them share a cache set with.

@@ -8,6 +8,7 @@
 #include <maslin/simd/lane.hpp>
 #include <maslin/simd/math.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <limits>
 
@@ -46,7 +47,7 @@ struct online_softmax {
   void clear(part& p) const noexcept {
     p.max = -std::numeric_limits<S>::infinity();
     p.sum = 0;
-    for (index_t e = 0; e < width; ++e) p.acc[e] = 0;
+    std::fill_n(p.acc, width, S(0));
   }
 
   /// into <- into merged with `other`, whose keys come later. V is a register of S, or S.
