@@ -86,9 +86,6 @@ class attention_tile {
 
   /// Begins with the next row; all rows are added before the first segment.
   void add(const attention_row<S>& row) noexcept {
-    // Rows of outputs lie far apart: by the time they are written they have come.
-    for (index_t e = 0; e < keys_.cache->shape().value_dim; e += line)
-      __builtin_prefetch(row.y + e, 1);
     rows_[count_] = row;
     const index_t begin = rule_.first_key(row.position), end = row.position + 1;
     first_ = count_ == 0 ? begin : std::min(first_, begin);
@@ -155,7 +152,6 @@ class attention_tile {
  private:
   using part_type = typename recurrence::online_softmax<S>::part;
   static constexpr index_t accumulators = 24 * 128;
-  static constexpr index_t line = 64 / static_cast<index_t>(sizeof(S));
   // A whole number of registers.
   static constexpr index_t padded_rows = 32;
 

@@ -161,25 +161,22 @@ class attention_call {
     return static_cast<std::size_t>(tiles.count * tiles.segments * tiles.step * part_size());
   }
 
+  [[nodiscard]] attention_row<S> row_of(const place& p, index_t r) const noexcept {
+    const index_t t = r / group(), h = p.head * group() + r % group();
+    const auto [b, at] = token(p.sequence, t);
+    return {query.at(b, at, h),
+            mask.at(b, at, h),
+            y.at(b, at, h),
+            log_sum.at(b, at, h),
+            cache->position(p.sequence) + t,
+            h};
+  }
   [[nodiscard]] tile tile_of(const row_range& range) const noexcept {
     tile w(rule, {cache, range.of.sequence, range.of.head});
-    for (index_t r = range.begin; r < range.end; ++r) {
-      const index_t t = r / group(), h = range.of.head * group() + r % group();
-      const auto [b, at] = token(range.of.sequence, t);
-      w.add({query.at(b, at, h), mask.at(b, at, h), y.at(b, at, h), log_sum.at(b, at, h),
-             cache->position(range.of.sequence) + t, h});
-    }
+    for (index_t r = range.begin; r < range.end; ++r) w.add(row_of(range.of, r));
     return w;
   }
-  /// Asks for the queries of the tile that comes next.
-  void fetch(const row_range& range) const noexcept {
-    constexpr index_t line = 64 / static_cast<index_t>(sizeof(S));
-    for (index_t r = range.begin; r < range.end; ++r) {
-      const auto [b, at] = token(range.of.sequence, r / group());
-      const S* q = query.at(b, at, range.of.head * group() + r % group());
-      for (index_t k = 0; k < cache->shape().key_dim; k += line) __builtin_prefetch(q + k);
-    }
-  }
+
   template <class V, class Executor>
   void walk_cache(Executor& where, const tiling& tiles, bool answers) const {
     S* const parts = tiles.segments > 1 ? cache->workspace().reserve(parts_size(tiles)) : nullptr;
@@ -213,7 +210,6 @@ class attention_call {
   void walk_tile(const row_range& range) const noexcept {
     if (range.begin >= range.end) return;
     tile w = tile_of(range);
-    fetch({range.of, std::max(index_t{0}, 2 * range.begin - range.end), range.begin});
     for_each_span(w, [&] {
       for (index_t s = w.first_segment(); s <= w.last_segment(); ++s) {
         w.template walk<V>(s);
