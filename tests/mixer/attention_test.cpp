@@ -74,7 +74,7 @@ TEST_CASE("outputs and log-sum-exps of attention stay within the error bound",
   worst_ratio plain("attention, float"), full("attention with every option, float"),
       uniform("attention of equal keys, float");
   for (const auto& n : shapes) {
-    for (const double deviation : {0.1, 1.0, 4.0}) {
+    for (const double deviation : {0.3, 4.0}) {
       problem_t p(n, 11, deviation);
       stage_t stage(p);
       add_errors<float>(p, stage.run(), plain);
@@ -107,23 +107,25 @@ TEST_CASE("no split, schedule or executor changes a bit of attention",
 
 TEST_CASE("threads that share a query by segments give the bytes of one",
           "[mixer][attention][split][threads]") {
-  stage_t stage(problem_t({1, 3300, 3, 1, 4, 3}, 23));
-  const auto want = stage.run();
-  for (const bool windowed : {false, true}) {
-    stage.mixer.window = windowed ? 1500 : 0;
-    const auto whole = windowed ? stage.run() : want;
-    for (const index_t prompt : {1030, 3290}) {
-      stage.forget();
-      auto h = stage.fresh();
-      thread_executor team{.threads = 3};
-      stage.scan(exec::sequential{}, 0, prompt, h);
-      for (index_t t = prompt; t < prompt + 3; ++t)
-        stage.scan(exec::on(team, exec::sequential{.threads = 5}), t, t + 1, h);
-      stage.scan(exec::sequential{.threads = 200}, prompt + 3, prompt + 9, h);
-      stage.scan(exec::sequential{}, prompt + 9, 3300, h);
-      REQUIRE(bits_apart(whole, stage.result()) == "");
+  stage_t stage(problem_t({1, 2200, 3, 1, 4, 3}, 23));
+  const auto tail_of = [&](index_t prompt, const auto& policy, index_t tokens) {
+    auto h = stage.fresh();
+    stage.forget();
+    stage.mixer.append(stage.tokens.range(0, prompt), h);
+    stage.scan(policy, prompt, prompt + tokens, h);
+    stage.scan(policy, prompt + tokens, prompt + tokens + 1, h);
+    return stage.result();
+  };
+  thread_executor team{.threads = 3};
+  for (const index_t window : {0, 1500})
+    for (const index_t prompt : {1030, 2190}) {
+      stage.mixer.window = window;
+      INFO("window " << window << ", after " << prompt);
+      const auto want = tail_of(prompt, exec::sequential{}, 6);
+      REQUIRE(bits_apart(want,
+                         tail_of(prompt, exec::on(team, exec::sequential{.threads = 5}), 6)) == "");
+      REQUIRE(bits_apart(want, tail_of(prompt, exec::sequential{.threads = 200}, 6)) == "");
     }
-  }
 }
 
 TEST_CASE("a sequence has the same bytes alone, in a batch and packed",
