@@ -88,59 +88,67 @@ struct delta_chunks : delta_kernel<S, Axis> {
   void walk_chunk(const desk& d, const scan::head_span<S>& span, index_t t,
                   index_t n) const noexcept {
     const index_t count = n * steps, columns = (span.end - span.begin) * wide;
-    const index_t next = t + n, more = std::min(n, span.length - next);
-    const auto fetch = [&]<int Write>(std::integral_constant<int, Write>, const auto& from,
-                                      index_t at, index_t rows, index_t first, index_t size) {
-      if (rows > 0)
-        matrix::fetch_rows<Write>(from.at(at, span.head) + first, from.rows.time, rows, size);
-    };
-    using R0 = std::integral_constant<int, 0>;
-    load<V>(d, span.head, t, n);
-    fetch(R0{}, this->value, t, n, span.begin * wide, columns);
+    const index_t first = span.begin * wide, next = t + n, more = std::min(n, span.length - next);
+    load<V>(d, t, n);
+    matrix::fetch(this->key, next, more, 0, K);
     score<V>(d, count);
-    fetch(R0{}, this->key, next, more, 0, K);
     const auto state = matrix::matrix_of(span, K);
     simd::multiply<V>(d.result, d.transposed.read(), state.read(), {.nothing = true},
                       d.half + count, columns, K);
-    fetch(std::integral_constant<int, 1>{}, this->out, t, n, span.begin * wide, columns);
+    matrix::fetch(this->query, next, more, 0, K);
     begin_updates<V>(d, span, t, n);
     simd::multiply<V, simd::terms::before>(d.result, d.scores.read(), d.result.read(), {}, count,
                                            columns);
-    fetch(R0{}, this->query, next, more, 0, K);
-    const panels read = d.result.from(d.half, 0);
-    simd::multiply<V, simd::terms::through>(read, d.scores.from(0, d.half).read(), d.result.read(),
-                                            {.scale = base::gated ? d.prefix : nullptr}, count,
-                                            columns);
-    for (index_t r = 0; r < n; ++r)
-      matrix::store_row<V>(read.read(), (r + 1) * steps - 1, this->scale, S(1),
-                           this->out.at(t + r, span.head) + span.begin * wide,
-                           matrix::columns_of(span, E));
+    matrix::fetch(this->value, next, more, first, columns);
+    matrix::fetch<matrix::access::write>(this->out, t, n, first, columns);
+    read_out<V>(d, span, t, n);
     const panels keys{d.rows, matrix::round_up(K), wide};
     simd::multiply<V>(state, keys.read(), d.result.read(),
                       {.scale = base::gated ? d.kept : nullptr}, K, columns, count);
   }
 
+  /// y of n tokens; of micro-steps, of which only the last is asked for, by way of the desk.
+  template <class V>
+  void read_out(const desk& d, const scan::head_span<S>& span, index_t t,
+                index_t n) const noexcept {
+    const panels read = d.result.from(d.half, 0);
+    panels y{this->out.at(t) + span.begin * wide, this->out.rows.time, wide};
+    index_t columns = matrix::columns_of(span, E);
+    if (steps > 1) {
+      y = read;
+      columns = (span.end - span.begin) * wide;
+    }
+    simd::multiply<V, simd::terms::through>(
+        y, read, d.scores.from(0, d.half).read(), d.result.read(),
+        {.scale = base::gated ? d.prefix : nullptr}, n * steps, columns);
+    if (steps == 1) return;
+    for (index_t r = 0; r < n; ++r)
+      matrix::store_row<V>(read.read(), (r + 1) * steps - 1, S(1),
+                           this->out.at(t + r) + span.begin * wide, matrix::columns_of(span, E));
+  }
+
   /// Keys, queries, betas and decays of n tokens.
   template <class V>
-  void load(const desk& d, index_t head, index_t t, index_t n) const noexcept {
+  void load(const desk& d, index_t t, index_t n) const noexcept {
     const index_t width = matrix::round_up(K), count = n * steps;
     for (index_t m = 0; m < count; ++m) {
       const index_t at = t + m / steps, r = m % steps;
-      std::copy_n(this->key.at(at, head) + r * this->key_step, K, d.rows + m * width);
-      std::copy_n(this->query.at(at, head), K, d.rows + (d.half + m) * width);
-      d.betas[m] = *(this->beta.at(at, head) + r * this->beta_step);
+      std::copy_n(this->key.at(at) + r * this->key_step, K, d.rows + m * width);
+      std::copy_n(this->query.at(at), K, d.rows + (d.half + m) * width);
+      d.betas[m] = *(this->beta.at(at) + r * this->beta_step);
       d.prefix[m] = 1;
     }
     if constexpr (base::gated) {
       alignas(64) S factors[base::block];
       for (index_t j = 0; j < n; j += base::block) {
         const index_t m = std::min(base::block, n - j);
-        this->template find_decays<V>(factors, head, t + j, m);
+        this->template find_decays<V>(factors, t + j, m);
         for (index_t i = 0; i < m; ++i) d.prefix[(j + i) * steps] = factors[i];
       }
     }
     matrix::transpose<V>(d.rows, width, count, K, d.transposed.data);
-    matrix::transpose<V>(d.rows + d.half * width, width, count, K, d.transposed.at(0, d.half));
+    matrix::transpose<V>(d.rows + d.half * width, width, count, K, d.transposed.at(0, d.half),
+                         this->scale);
   }
 
   /// -beta_r P[r,c] <k_r, k_c> and P[r,c] <q_r, k_c>; keys fade to the end of the chunk.
@@ -173,8 +181,7 @@ struct delta_chunks : delta_kernel<S, Axis> {
     using L = lane<V>;
     const index_t columns = matrix::columns_of(span, E);
     for (index_t m = 0; m < n * steps; ++m) {
-      const S* v = this->value.at(t + m / steps, span.head) + m % steps * this->value_step +
-                   span.begin * wide;
+      const S* v = this->value.at(t + m / steps) + m % steps * this->value_step + span.begin * wide;
       const V by = L::broadcast(d.betas[m]), faded = L::broadcast(-d.prefix[m]);
       matrix::for_each_piece<V, 1>(columns, [&](auto, index_t c, auto lanes) {
         S* u = d.result.at(m, c);

@@ -28,6 +28,10 @@ struct delta_kernel {
 
   /// Tokens that go by while a piece of the state stays in the first-level cache.
   static constexpr index_t block = 64;
+  /// Tokens that are fetched ahead.
+  static constexpr index_t fetched = 8;
+  /// Rows of columns that come next: measured, 4 % of a step.
+  static constexpr index_t fetched_rows = 8;
 
   [[nodiscard]] bool whole_heads() const noexcept { return false; }
   [[nodiscard]] index_t scratch() const noexcept { return 0; }
@@ -39,26 +43,41 @@ struct delta_kernel {
     return k;
   }
 
+  void enter(index_t h) noexcept {
+    for (scan::head_rows<const S>* r : {&query, &key, &value, &beta, &decay}) r->enter(h);
+    out.enter(h);
+  }
+
   template <class V>
   void walk(const scan::head_span<S>& span) const noexcept {
     alignas(64) S factors[block];
+    const index_t count = matrix::columns_of(span, E);
     for (index_t t = 0; t < span.length; t += block) {
       const index_t n = std::min(block, span.length - t);
-      find_decays<V>(factors, span.head, t, n);
-      matrix::for_each_piece<V, 4, 2, 1>(matrix::columns_of(span, E),
-                                         [&](auto registers, index_t c, auto lanes) {
-                                           advance<V, registers()>(span, factors, t, n, c, lanes);
-                                         });
+      find_decays<V>(factors, t, n);
+      relay<V> ahead;
+      matrix::for_each_piece<V, 4, 2, 1>(count, [&](auto registers, index_t c, auto lanes) {
+        constexpr index_t columns = registers() * lane<V>::width;
+        advance<V, registers()>(span, factors, t, n, c, lanes, ahead, c + 2 * columns <= count);
+      });
     }
   }
 
+  /// What the last pass over some columns found out about those that come next: what the first key
+  /// answers there. Decoding, of which that is most, thus reads a state as it writes one.
+  template <class V>
+  struct relay {
+    bool ready = false;
+    V predicted[4];
+  };
+
   /// The decays of n <= 64 tokens of a head.
   template <class V>
-  void find_decays(S* to, index_t head, index_t t, index_t n) const noexcept {
+  void find_decays(S* to, index_t t, index_t n) const noexcept {
     using L = lane<V>;
     if constexpr (gated) {
       const index_t width = L::width;
-      for (index_t j = 0; j < n; ++j) to[j] = *decay.at(t + j, head);
+      for (index_t j = 0; j < n; ++j) to[j] = *decay.at(t + j);
       std::fill(to + n, to + (n + width - 1) / width * width, S(0));
       for (index_t j = 0; j < n; j += width) L::store(to + j, simd::exp(L::load(to + j)));
     } else {
@@ -66,52 +85,46 @@ struct delta_kernel {
     }
   }
 
-  /// What one micro-step does to a row of the state, beside writing to it.
+  /// What a micro-step does with a row of the state, beside writing to it.
   struct pass {
     const S* key;
     const S* query;     // of the token, if the row is then read
-    const S* next_key;  // of the next micro-step
+    const S* next_key;  // whose answer is found on the way
   };
+  /// Where that answer is found.
+  enum class answers { nowhere, here, in_next_columns };
 
   /// Tokens t .. t + n - 1, R registers of columns from c on. While a micro-step writes to a row, the
   /// token reads it and the next micro-step predicts from it: each row is loaded once.
   ///   u = beta (v - a S^T k),   S <- a S + k u^T,   y = scale S^T q,   keys ascending
   template <class V, int R, class Count>
   void advance(const scan::head_span<S>& span, const S* factors, index_t t, index_t n, index_t c,
-               Count lanes) const noexcept {
+               Count lanes, relay<V>& ahead, bool more) const noexcept {
     using L = lane<V>;
     constexpr auto registers = static_cast<std::size_t>(R);
     const auto state = matrix::matrix_of(span, K);
     const index_t first = span.begin * matrix::panel_columns + c;
-    const index_t h = span.head, last = n * steps;
     V predicted[registers], read[registers], write[registers];
-    predict<V>(state, key.at(t, h), c, predicted);
-    for (index_t m = 0; m < last; ++m) {
-      const index_t at = t + m / steps, r = m % steps;
-      const S a = r == 0 ? factors[m / steps] : S(1);
-      const V by = L::broadcast(*(beta.at(at, h) + r * beta_step)), kept = L::broadcast(a);
-      const S* v = value.at(at, h) + r * value_step + first;
+    if (ahead.ready)
+      unrolled<R>([&](auto k) { predicted[k] = ahead.predicted[k]; });
+    else
+      predict<V>(state, key.at(t), c, predicted);
+    for (index_t at = t; at < t + n; ++at) {
+      if (c == 0) fetch(span, at + fetched, std::min(span.length - at - fetched, index_t{1}));
+      for (index_t r = 0; r < steps; ++r) {
+        const S a = r == 0 ? factors[at - t] : S(1);
+        correct<V>(value.at(at) + r * value_step + first, *(beta.at(at) + r * beta_step), a, lanes,
+                   predicted, write);
+        const bool reads = r + 1 == steps, ends = reads && at + 1 == t + n;
+        pass rows{key.at(at) + r * key_step, query.at(at), key.at(t)};
+        if (!ends) rows.next_key = reads ? key.at(at + 1) : rows.key + key_step;
+        const auto next = !ends  ? answers::here
+                          : more ? answers::in_next_columns
+                                 : answers::nowhere;
+        update<V>(state, rows, r == 0, reads, next, L::broadcast(a), c, write, read, predicted);
+      }
       unrolled<R>([&](auto k) {
-        const S* from = v + static_cast<index_t>(k()) * L::width;
-        const V x = static_cast<int>(k()) + 1 == R ? L::load(from, lanes) : L::load(from);
-        write[k] = by * L::fma(L::broadcast(S(0)) - kept, predicted[k], x);
-      });
-      const bool reads = r + 1 == steps;
-      const index_t after = m + 1 < last ? m + 1 : m;
-      const pass rows{key.at(at, h) + r * key_step, query.at(at, h),
-                      key.at(t + after / steps, h) + after % steps * key_step};
-      if (r == 0 && reads)
-        update<V, gated, true>(state, rows, kept, c, write, read, predicted);
-      else if (r == 0)
-        update<V, gated, false>(state, rows, kept, c, write, read, predicted);
-      else if (reads)
-        update<V, false, true>(state, rows, kept, c, write, read, predicted);
-      else
-        update<V, false, false>(state, rows, kept, c, write, read, predicted);
-      if (!reads) continue;
-      S* y = out.at(at, h) + first;
-      unrolled<R>([&](auto k) {
-        S* to = y + static_cast<index_t>(k()) * L::width;
+        S* to = out.at(at) + first + static_cast<index_t>(k()) * L::width;
         const V x = L::broadcast(scale) * read[k];
         if constexpr (static_cast<int>(k()) + 1 == R)
           L::store(to, x, lanes);
@@ -119,6 +132,29 @@ struct delta_kernel {
           L::store(to, x);
       });
     }
+    ahead.ready = more;
+    unrolled<R>([&](auto k) { ahead.predicted[k] = predicted[k]; });
+  }
+
+  /// beta (v - a S^T k), S^T k being predicted.
+  template <class V, std::size_t R, class Count>
+  static void correct(const S* v, S by, S kept, Count lanes, const V (&predicted)[R],
+                      V (&write)[R]) noexcept {
+    using L = lane<V>;
+    unrolled<static_cast<int>(R)>([&](auto k) {
+      const S* from = v + static_cast<index_t>(k()) * L::width;
+      const V x = k() + 1 == R ? L::load(from, lanes) : L::load(from);
+      write[k] = L::broadcast(by) * L::fma(L::broadcast(-kept), predicted[k], x);
+    });
+  }
+
+  /// Starts fetching what tokens t .. t + n - 1 read and write.
+  void fetch(const scan::head_span<S>& span, index_t t, index_t n) const noexcept {
+    const index_t first = span.begin * matrix::panel_columns, count = matrix::columns_of(span, E);
+    matrix::fetch(query, t, n, 0, K);
+    matrix::fetch(key, t, n, 0, K);
+    matrix::fetch(value, t, n, first, count);
+    matrix::fetch<matrix::access::write>(out, t, n, first, count);
   }
 
   /// S^T k of the columns from c on.
@@ -140,9 +176,33 @@ struct delta_kernel {
     unrolled<registers>([&](auto r) { predicted[r] = sum[r]; });
   }
 
-  template <class V, bool Decays, bool Reads, std::size_t R>
-  void update(const matrix::panels<S>& state, const pass& rows, V kept, index_t c,
-              const V (&write)[R], V (&read)[R], V (&predicted)[R]) const noexcept {
+  template <class V, std::size_t R>
+  void update(const matrix::panels<S>& state, const pass& rows, bool decays, bool reads,
+              answers next, V kept, index_t c, const V (&write)[R], V (&read)[R],
+              V (&predicted)[R]) const noexcept {
+    const auto run = [&]<bool Decays, bool Reads, answers Next>() {
+      update_rows<V, Decays, Reads, Next>(state, rows, kept, c, write, read, predicted);
+    };
+    // A last micro-step reads; one that does not read has a next one.
+    const auto reading = [&]<bool Decays>() {
+      if (next == answers::nowhere)
+        run.template operator()<Decays, true, answers::nowhere>();
+      else if (next == answers::in_next_columns)
+        run.template operator()<Decays, true, answers::in_next_columns>();
+      else if (reads)
+        run.template operator()<Decays, true, answers::here>();
+      else
+        run.template operator()<Decays, false, answers::here>();
+    };
+    if (decays)
+      reading.template operator()<gated>();
+    else
+      reading.template operator()<false>();
+  }
+
+  template <class V, bool Decays, bool Reads, answers Next, std::size_t R>
+  void update_rows(const matrix::panels<S>& state, const pass& rows, V kept, index_t c,
+                   const V (&write)[R], V (&read)[R], V (&predicted)[R]) const noexcept {
     using L = lane<V>;
     constexpr int registers = static_cast<int>(R);
     V sum[R], next[R], u[R];
@@ -151,9 +211,12 @@ struct delta_kernel {
       u[r] = write[r];
     });
     matrix::register_places<V, registers, S> place(state, 0, c);
-    for (index_t i = 0; i < K; ++i) {
-      const V k = L::broadcast(rows.key[i]), ahead = L::broadcast(rows.next_key[i]);
-      [[maybe_unused]] const V q = L::broadcast(rows.query[i]);
+    const index_t keys = K, apart = state.at(0, c + registers * L::width) - state.at(0, c);
+    for (index_t i = 0; i < keys; ++i) {
+      const V k = L::broadcast(rows.key[i]);
+      [[maybe_unused]] V q, ahead;
+      if constexpr (Reads) q = L::broadcast(rows.query[i]);
+      if constexpr (Next != answers::nowhere) ahead = L::broadcast(rows.next_key[i]);
       unrolled<registers>([&](auto r) {
         V x = L::load(place.at[r]);
         if constexpr (Decays)
@@ -161,9 +224,13 @@ struct delta_kernel {
         else
           x = L::fma(k, u[r], x);
         L::store(place.at[r], x);
-        place.at[r] += matrix::panel_columns;
         if constexpr (Reads) sum[r] = L::fma(q, x, sum[r]);
-        next[r] = L::fma(ahead, x, next[r]);
+        if constexpr (Next == answers::here) next[r] = L::fma(ahead, x, next[r]);
+        if constexpr (Next == answers::in_next_columns) {
+          __builtin_prefetch(place.at[r] + apart + fetched_rows * matrix::panel_columns);
+          next[r] = L::fma(ahead, L::load(place.at[r] + apart), next[r]);
+        }
+        place.at[r] += matrix::panel_columns;
       });
     }
     unrolled<registers>([&](auto r) {

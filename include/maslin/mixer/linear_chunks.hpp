@@ -28,8 +28,10 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
   using panels = matrix::panels<S>;
   static constexpr index_t wide = matrix::panel_columns;
 
+  /// Queries and keys need no rows of their own: they are not changed before they are transposed.
+  static constexpr bool as_they_lie = Map == feature::given && Axis != decay_axis::key;
   /// Measured: shorter chunks load and store the state too often, longer ones pay for scores.
-  static constexpr index_t default_chunk = Axis == decay_axis::key ? 32 : 64;
+  static constexpr index_t default_chunk = 32;
 
   [[nodiscard]] linear_chunks shifted(index_t b, index_t t) const noexcept {
     return {base::shifted(b, t)};
@@ -91,18 +93,30 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
   template <class V>
   void walk_chunk(const desk& d, const scan::head_span<S>& span, index_t t,
                   index_t n) const noexcept {
+    const index_t first = span.begin * wide, columns = (span.end - span.begin) * wide;
+    const index_t next = t + n, more = std::min(n, span.length - next);
     load<V>(d, span, t, n);
+    matrix::fetch(this->key, next, more, 0, K);
     if constexpr (Axis == decay_axis::key)
       score_by_key<V>(d, n);
     else
-      score<V>(d, span, t, n);
+      score<V>(d, t, n);
+    matrix::fetch(this->query, next, more, 0, K);
+    if constexpr (Axis == decay_axis::key) matrix::fetch(this->decay, next, more, 0, K);
+    matrix::fetch<matrix::access::write>(this->out, t, n, first, columns);
     const auto state = matrix::matrix_of(span, K);
-    const index_t columns = (span.end - span.begin) * wide;
     simd::multiply<V>(d.result, d.query.read(), state.read(), {.nothing = true}, n, columns, K);
+    matrix::fetch(this->value, next, more, first, columns);
     const simd::begin_with<S> faded{.scale = Axis == decay_axis::head ? d.prefix : nullptr};
-    simd::multiply<V, simd::terms::through>(d.result, d.scores.read(), d.values.read(), faded, n,
-                                            columns);
-    store<V>(d, span, t, n);
+    const panels y{this->out.at(t) + first, this->out.rows.time, wide};
+    if (normalised) {
+      simd::multiply<V, simd::terms::through>(d.result, d.scores.read(), d.values.read(), faded, n,
+                                              columns);
+      divide<V>(d, span, t, n);
+    } else {
+      simd::multiply<V, simd::terms::through>(y, d.result, d.scores.read(), d.values.read(), faded,
+                                              n, matrix::columns_of(span, E));
+    }
     const panels keys{d.keys, matrix::round_up(K), wide};
     simd::multiply<V>(state, keys.read(), d.values.read(),
                       {.scale = Axis == decay_axis::none ? nullptr : d.kept}, K, columns, n);
@@ -114,12 +128,14 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
     const index_t width = matrix::round_up(K), first = span.begin * wide;
     const index_t count = matrix::columns_of(span, E);
     for (index_t r = 0; r < n; ++r) {
-      this->template feature_row<V>(this->query.at(t + r, span.head), d.queries + r * width);
-      this->template feature_row<V>(this->key.at(t + r, span.head), d.keys + r * width);
+      if constexpr (!as_they_lie)
+        this->template feature_row<V>(this->query.at(t + r), d.queries + r * width);
+      if constexpr (!as_they_lie || Axis == decay_axis::none)
+        this->template feature_row<V>(this->key.at(t + r), d.keys + r * width);
       if constexpr (Axis == decay_axis::key)
-        this->template map_row<V>(this->decay.at(t + r, span.head), d.decays + r * width,
+        this->template map_row<V>(this->decay.at(t + r), d.decays + r * width,
                                   [](V g) { return simd::exp(g); });
-      matrix::load_row<V>(this->value.at(t + r, span.head) + first, count, d.values, r);
+      matrix::load_row<V>(this->value.at(t + r) + first, count, d.values, r);
     }
     if (!normalised) return;
     typename base::ready rows;
@@ -133,11 +149,10 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
   }
 
   template <class V>
-  void store(const desk& d, const scan::head_span<S>& span, index_t t, index_t n) const noexcept {
-    const index_t first = span.begin * wide, count = matrix::columns_of(span, E);
+  void divide(const desk& d, const scan::head_span<S>& span, index_t t, index_t n) const noexcept {
     for (index_t r = 0; r < n; ++r)
-      matrix::store_row<V>(d.result.read(), r, this->scale, normalised ? d.divisors[r] : S(1),
-                           this->out.at(t + r, span.head) + first, count);
+      matrix::store_row<V>(d.result.read(), r, d.divisors[r],
+                           this->out.at(t + r) + span.begin * wide, matrix::columns_of(span, E));
   }
 
   /// Scores of keys from c on, `rows` of them, with queries from r on; both multiples of 16.
@@ -150,22 +165,29 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
 
   /// All scores, with one decay a token or none; keys fade to the end of the chunk.
   template <class V>
-  void score(const desk& d, [[maybe_unused]] const scan::head_span<S>& span,
-             [[maybe_unused]] index_t t, index_t n) const noexcept {
+  void score(const desk& d, index_t t, index_t n) const noexcept {
     const index_t width = matrix::round_up(K), padded = matrix::round_up(n);
-    matrix::transpose<V>(d.queries, width, n, K, d.query.data);
-    matrix::transpose<V>(d.keys, width, n, K, d.key.data);
+    const S *queries = d.queries, *keys = d.keys;
+    index_t query_row = width, key_row = width;
+    if constexpr (as_they_lie) {
+      queries = this->query.at(t);
+      query_row = this->query.rows.time;
+      keys = this->key.at(t);
+      key_row = this->key.rows.time;
+    }
+    matrix::transpose<V>(queries, query_row, n, K, d.query.data, this->scale);
+    matrix::transpose<V>(keys, key_row, n, K, d.key.data);
     for (index_t c = 0; c < n; c += wide)
       score_block<V>(d, c, c, std::min(wide, n - c), padded - c);
     if constexpr (Axis == decay_axis::head) {
       for (index_t r = 0; r < n; r += base::block)
-        this->template head_decays<V>(d.prefix + r, span.head, t + r, std::min(base::block, n - r));
+        this->template head_decays<V>(d.prefix + r, t + r, std::min(base::block, n - r));
       matrix::fade<V>(d.prefix, d.between, n, [&](index_t c, const S* factors) {
         for (index_t r = c / wide * wide; r < padded; r += lane<V>::width) {
           S* at = d.scores.at(c, r);
           lane<V>::store(at, lane<V>::load(at) * lane<V>::load(factors + r));
         }
-        matrix::scale_row<V>(d.keys + c * width, factors[n - 1], K);
+        matrix::scale_row<V>(keys + c * key_row, factors[n - 1], d.keys + c * width, K);
       });
       std::fill_n(d.kept, K, d.prefix[n - 1]);
     }
@@ -181,7 +203,7 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
       score_corner<V>(d, c, rows);
       fade_block<V>(d, c, rows);
     }
-    matrix::transpose<V>(d.queries, width, n, K, d.query.data);
+    matrix::transpose<V>(d.queries, width, n, K, d.query.data, this->scale);
     matrix::transpose<V>(d.keys, width, n, K, d.key.data);
     for (index_t r = wide; r < n; r += wide)
       for (index_t c = r - wide; c >= 0; c -= wide) {
@@ -239,7 +261,6 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
       at.decay[r] = d.decays + (c + r) * width;
     }
     base plain = *this;
-    plain.scale = 1;
     plain.normalised = false;
     std::fill_n(d.corner, wide * K, S(0));
     const panels state{d.corner, wide, wide * K};

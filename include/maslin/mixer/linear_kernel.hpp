@@ -53,12 +53,18 @@ struct linear_kernel {
     S divisor[block];       // 1 where nothing is normalised
   };
 
+  void enter(index_t h) noexcept {
+    for (scan::head_rows<const S>* r : {&query, &key, &value, &decay}) r->enter(h);
+    out.enter(h);
+  }
+
   template <class V>
   void walk(const scan::head_span<S>& span) const noexcept {
     ready rows;
     for (index_t t = 0; t < span.length; t += block) {
       const index_t n = std::min(block, span.length - t);
       prepare<V>(rows, span, t, n);
+      fetch(span, t + n, std::min(block, span.length - t - n));
       index_t j = 0;
       if constexpr (lane<V>::width > 1)
         for (; j + 4 <= n; j += 4) advance<V, 4>(rows, span, t, j);
@@ -66,30 +72,40 @@ struct linear_kernel {
     }
   }
 
+  /// Starts fetching what tokens t .. t + n - 1 read and write.
+  void fetch(const scan::head_span<S>& span, index_t t, index_t n) const noexcept {
+    const index_t first = span.begin * matrix::panel_columns, count = matrix::columns_of(span, E);
+    matrix::fetch(query, t, n, 0, K);
+    matrix::fetch(key, t, n, 0, K);
+    if constexpr (Axis == decay_axis::key) matrix::fetch(decay, t, n, 0, K);
+    matrix::fetch(value, t, n, first, count);
+    matrix::fetch<matrix::access::write>(out, t, n, first, count);
+  }
+
   /// Features, decays and divisors of tokens t .. t + n - 1.
   template <class V>
   void prepare(ready& rows, const scan::head_span<S>& span, index_t t, index_t n) const noexcept {
     S* made = span.scratch;
     for (index_t j = 0; j < n; ++j) {
-      rows.query[j] = made_feature<V>(query.at(t + j, span.head), made);
-      rows.key[j] = made_feature<V>(key.at(t + j, span.head), made);
+      rows.query[j] = made_feature<V>(query.at(t + j), made);
+      rows.key[j] = made_feature<V>(key.at(t + j), made);
       if constexpr (Axis == decay_axis::key) {
-        map_row<V>(decay.at(t + j, span.head), made, [](V g) { return simd::exp(g); });
+        map_row<V>(decay.at(t + j), made, [](V g) { return simd::exp(g); });
         rows.decay[j] = made;
         made += matrix::round_up(K);
       }
     }
-    if constexpr (Axis == decay_axis::head) head_decays<V>(rows.factor, span.head, t, n);
+    if constexpr (Axis == decay_axis::head) head_decays<V>(rows.factor, t, n);
     for (index_t j = 0; j < n; ++j)
       rows.divisor[j] = normalised ? divisor<V>(rows, span.vector, j) : S(1);
   }
 
   /// The decays of n <= 16 tokens of a head.
   template <class V>
-  void head_decays(S* to, index_t head, index_t t, index_t n) const noexcept {
+  void head_decays(S* to, index_t t, index_t n) const noexcept {
     using L = lane<V>;
     alignas(64) S g[block] = {};
-    for (index_t j = 0; j < n; ++j) g[j] = *decay.at(t + j, head);
+    for (index_t j = 0; j < n; ++j) g[j] = *decay.at(t + j);
     for (index_t j = 0; j < n; j += L::width) L::store(g + j, simd::exp(L::load(g + j)));
     std::copy_n(g, n, to);
   }
@@ -146,8 +162,8 @@ struct linear_kernel {
     S* outs[static_cast<std::size_t>(T)];
     unrolled<T>([&](auto q) {
       const index_t at = t + j + static_cast<index_t>(q());
-      values[q] = value.at(at, span.head) + first;
-      outs[q] = out.at(at, span.head) + first;
+      values[q] = value.at(at) + first;
+      outs[q] = out.at(at) + first;
     });
     const auto piece = [&](auto registers, index_t c, auto n) {
       advance_piece<V, T, registers()>(rows, j, matrix::matrix_of(span, K), values, outs, c, n);

@@ -64,11 +64,13 @@ struct register_places {
   }
 };
 
-/// Row r of `n` rows of K numbers, `stride` apart, becomes column r of panels [n / 16][K][16].
-/// Columns from n on hold nothing of use.
+/// Row r of `n` rows of K numbers, `stride` apart, times `factor`, becomes column r of panels
+/// [n / 16][K][16]. Columns from n on hold nothing of use.
 template <class V, class S>
-void transpose(const S* rows, index_t stride, index_t n, index_t K, S* to) noexcept {
+void transpose(const S* rows, index_t stride, index_t n, index_t K, S* to,
+               S factor = S(1)) noexcept {
   using L = lane<V>;
+  const V by = L::broadcast(factor);
   constexpr index_t width = L::width;
   constexpr int piece = 4;
   for (index_t r = 0; r < n; r += width) {
@@ -79,10 +81,10 @@ void transpose(const S* rows, index_t stride, index_t n, index_t K, S* to) noexc
     for (; i + piece <= K; i += piece) {
       V x[static_cast<std::size_t>(piece)];
       simd::load_columns<V, piece>(from + i, stride, count, x);
-      each<piece>([&](int k) { L::store(column + (i + k) * panel_columns, x[k]); });
+      each<piece>([&](int k) { L::store(column + (i + k) * panel_columns, by * x[k]); });
     }
     for (; i < K; ++i)
-      for (int k = 0; k < count; ++k) column[i * panel_columns + k] = from[k * stride + i];
+      for (int k = 0; k < count; ++k) column[i * panel_columns + k] = factor * from[k * stride + i];
   }
 }
 
@@ -99,26 +101,34 @@ void load_row(const S* row, index_t count, const panels<S>& to, index_t i) noexc
   }
 }
 
-/// Row i of panels, times `factor` and divided by `divisor`, to a row of `count` numbers.
+/// Row i of panels, divided by `divisor`, to a row of `count` numbers.
 template <class V, class S>
-void store_row(const panels<const S>& from, index_t i, S factor, S divisor, S* row,
-               index_t count) noexcept {
+void store_row(const panels<const S>& from, index_t i, S divisor, S* row, index_t count) noexcept {
   using L = lane<V>;
-  const V scale = L::broadcast(factor), by = L::broadcast(divisor);
+  const V by = L::broadcast(divisor);
   for_each_piece<V, 1>(count, [&](auto, index_t c, auto n) {
-    V x = scale * L::load(from.at(i, c));
-    if (divisor != S(1)) x = L::div(x, by);
-    L::store(row + c, x, n);
+    const V x = L::load(from.at(i, c));
+    L::store(row + c, divisor == S(1) ? x : L::div(x, by), n);
   });
 }
 
-/// A row of `count` numbers times `factor`.
+/// A row of `count` numbers times `factor`, into another or itself.
+template <class V, class S>
+void scale_row(const S* from, S factor, S* to, index_t count) noexcept {
+  const V by = lane<V>::broadcast(factor);
+  for_each_piece<V, 4, 1>(count, [&](auto registers, index_t i, auto n) {
+    unrolled<registers()>([&](auto k) {
+      const index_t at = i + static_cast<index_t>(k()) * lane<V>::width;
+      if constexpr (registers() == 1)
+        lane<V>::store(to + at, by * lane<V>::load(from + at, n), n);
+      else
+        lane<V>::store(to + at, by * lane<V>::load(from + at));
+    });
+  });
+}
 template <class V, class S>
 void scale_row(S* row, S factor, index_t count) noexcept {
-  const V by = lane<V>::broadcast(factor);
-  for_each_piece<V, 1>(count, [&](auto, index_t i, auto n) {
-    lane<V>::store(row + i, by * lane<V>::load(row + i, n), n);
-  });
+  scale_row<V>(static_cast<const S*>(row), factor, row, count);
 }
 
 /// Decays between the n tokens of a chunk: calls f(c, factors) for c from the last token to the
@@ -139,13 +149,19 @@ void fade(S* decays, S* factors, index_t n, const F& f) noexcept {
   std::copy_n(factors, n, decays);
 }
 
-/// Starts fetching rows of `count` numbers, `apart` from each other: rows of one head lie a whole token
-/// apart, too far for hardware to run ahead of them. A hint; it reads nothing.
-template <int Write = 0, class S>
-void fetch_rows(const S* row, index_t apart, index_t rows, index_t count) noexcept {
-  constexpr index_t line = 64 / static_cast<index_t>(sizeof(S));
-  for (index_t r = 0; r < rows; ++r)
-    for (index_t i = 0; i < count; i += line) __builtin_prefetch(row + r * apart + i, Write, 2);
+enum class access { read, write };
+
+/// Starts fetching `count` numbers from `first` on of rows t .. t + n - 1 of a head: they lie a whole
+/// token apart, too far for hardware to run ahead of them. A hint; it reads nothing.
+template <access How = access::read, class T>
+void fetch(const scan::head_rows<T>& rows, index_t t, index_t n, index_t first,
+           index_t count) noexcept {
+  constexpr index_t line = 64 / static_cast<index_t>(sizeof(T));
+  for (index_t r = t; r < t + n; ++r) {
+    const T* row = rows.at(r) + first;
+    for (index_t i = 0; i < count; i += line)
+      __builtin_prefetch(row + i, How == access::write ? 1 : 0, 2);
+  }
 }
 
 }  // namespace maslin::inline MASLIN_ABI::matrix

@@ -24,13 +24,16 @@ struct head_rows {
 
   explicit operator bool() const noexcept { return static_cast<bool>(rows); }
   void shift(index_t b, index_t t) noexcept { rows.shift(b, t); }
-  [[nodiscard]] T* at(index_t t, index_t h) const noexcept { return rows.at(t) + h / share * head; }
+  /// Moves to head h of the state.
+  void enter(index_t h) noexcept {
+    if (rows.first != nullptr) rows.first += h / share * head;
+  }
+  [[nodiscard]] T* at(index_t t) const noexcept { return rows.at(t); }
 };
 
 /// What one task does: columns of one head.
 template <class S>
 struct head_span {
-  index_t head;
   index_t begin, end;  // panels of 16 columns
   index_t length;      // tokens
   S* matrix;           // [E / 16][K][16]
@@ -45,6 +48,7 @@ struct head_span {
 ///   scratch(), scratch(chunk)      numbers that the two ask for
 ///   whole_heads()                  true if a head may not be cut into columns
 ///   shifted(b, t)                  itself, moved to sequence b of the batch and token t
+///   enter(h)                       moves it to head h, before a walk
 template <class Kernel>
 struct head_source {
   Kernel first;
@@ -89,9 +93,11 @@ struct head_spans {
     for (index_t i = begin; i < end; ++i) {
       const index_t b = i / runs / state.heads(), h = i / runs % state.heads();
       const index_t length = source.tokens(b), first = i % runs * run;
-      if (length > 0)
-        f(source.kernel(b), head_span<S>{h, first, std::min(first + run, state.panels()), length,
-                                         state.matrix(b, h), state.vector(b, h), scratch});
+      if (length == 0) continue;
+      auto kernel = source.kernel(b);
+      kernel.enter(h);
+      f(kernel, head_span<S>{first, std::min(first + run, state.panels()), length,
+                             state.matrix(b, h), state.vector(b, h), scratch});
     }
   }
 };

@@ -124,9 +124,9 @@ template <class V, terms T, std::size_t R, std::size_t N, class S, class Count>
 
 /// One tile of `multiply`, the last of its registers of n lanes.
 template <class V, terms T, int R, int N, class S, class Count>
-inline void multiply_tile(const panels<S>& c, const panels<const S>& a, const panels<const S>& b,
-                          const begin_with<S>& from, index_t i, index_t j, index_t depth,
-                          Count n) noexcept {
+inline void multiply_tile(const panels<S>& out, const panels<S>& c, const panels<const S>& a,
+                          const panels<const S>& b, const begin_with<S>& from, index_t i, index_t j,
+                          index_t depth, Count n) noexcept {
   using L = lane<V>;
   V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(N)];
   S* to[static_cast<std::size_t>(N)];
@@ -145,21 +145,23 @@ inline void multiply_tile(const panels<S>& c, const panels<const S>& a, const pa
     });
   add_terms(sum, a, b, i, j, T == terms::all ? depth : i, n);
   if constexpr (T != terms::all) add_triangle<V, T>(sum, a, b, i, j, n);
+  unrolled<N>([&](auto k) { to[k] = out.at(i, j + offset_of<V>(k)); });
   unrolled<R>([&](auto r) {
     unrolled<N>([&](auto k) {
-      L::store(to[k] + static_cast<index_t>(r()) * c.row, sum[r][k], lanes_of<V, N>(k, n));
+      L::store(to[k] + static_cast<index_t>(r()) * out.row, sum[r][k], lanes_of<V, N>(k, n));
     });
   });
 }
 
 }  // namespace detail
 
-/// C <- begin(C) + A^T B, C of m rows and n columns: C[i,j] = begin + sum_p A[p,i] B[p,j] over
+/// out <- begin(C) + A^T B, C of m rows and n columns: out[i,j] = begin + sum_p A[p,i] B[p,j] over
 /// `depth` terms, or those that `T` says.
-/// layout    C overlaps neither A nor B, but for terms::before
+/// layout    out may be C, and overlaps nothing else, but for terms::before
 /// numerics  begin(C), then one fma a term, in the order of the terms
 template <class V, terms T = terms::all>
-void multiply(const panels<typename lane<V>::scalar>& c,
+void multiply(const panels<typename lane<V>::scalar>& out,
+              const panels<typename lane<V>::scalar>& c,
               const panels<const typename lane<V>::scalar>& a,
               const panels<const typename lane<V>::scalar>& b,
               const begin_with<typename lane<V>::scalar>& from, index_t m, index_t n,
@@ -168,7 +170,7 @@ void multiply(const panels<typename lane<V>::scalar>& c,
   const auto columns = [&]<int N, class Count>(std::integral_constant<int, N>, index_t j,
                                                Count lanes) {
     const auto tile = [&]<int R>(std::integral_constant<int, R>, index_t i) {
-      detail::multiply_tile<V, T, R, N>(c, a, b, from, i, j, depth, lanes);
+      detail::multiply_tile<V, T, R, N>(out, c, a, b, from, i, j, depth, lanes);
     };
     // The rows of a tile stay within a panel of A, of which 16 are 6, 5 and 5: tiles of fewer rows
     // than that wait for their own chains.
@@ -189,6 +191,16 @@ void multiply(const panels<typename lane<V>::scalar>& c,
   for (; j + width <= n; j += width) columns(std::integral_constant<int, 1>{}, j, all_lanes<V>{});
   if constexpr (width > 1)
     if (j < n) columns(std::integral_constant<int, 1>{}, j, static_cast<int>(n - j));
+}
+
+/// The same into C itself.
+template <class V, terms T = terms::all>
+void multiply(const panels<typename lane<V>::scalar>& c,
+              const panels<const typename lane<V>::scalar>& a,
+              const panels<const typename lane<V>::scalar>& b,
+              const begin_with<typename lane<V>::scalar>& from, index_t m, index_t n,
+              index_t depth = 0) noexcept {
+  multiply<V, T>(c, c, a, b, from, m, n, depth);
 }
 
 }  // namespace maslin::inline MASLIN_ABI::simd
