@@ -30,13 +30,14 @@ namespace maslin::inline MASLIN_ABI {
 /// layout    last axes unit stride; B, T, R and head strides free
 /// aliasing  y must not overlap anything
 /// numerics  sums of K products by one fma a term, keys ascending; a decay errs by 2 u. With A =
-///           a (I + |beta| |k| |k|^T) and b = |beta| |k| |v|, the state carries S <- A S + b,
-///           W <- A (W + (K + 7) S_before) + 4 b + S, and y = scale sum_i |q_i| (W_i + (K + 2) S_i)
-///           bounds |err| / u (twice that outside the FMA family, three times with exec::chunked,
-///           which solves the triangular system of a chunk by forward substitution). |k| = 1 and
-///           beta in [0, 2] keep the 2-norm of a step at 1 or below; others may grow. log_decay of
-///           -inf empties a finite state. NaN and Inf of a value stay in its column, those of a query
-///           in its token, all others in their head, later in time
+///           a (I + |beta| |k| |k|^T) and b = |beta| |k| |v|, the state carries
+///           S <- A S + b,   W <- A (W + (K + 5) S_before) + 3 b + S,
+///           and y = scale sum_i |q_i| (W_i + (K + 3) S_i) bounds |err| / u, twice that outside the
+///           FMA family, three times with exec::chunked, which solves the triangular system of a
+///           chunk by forward substitution; chunk 0 is 32 micro-steps, none has more than 256. |k| =
+///           1 and beta in [0, 2] keep the 2-norm of a step at 1 or below; others may grow. log_decay
+///           of -inf empties a finite state. NaN and Inf of a value stay in its column, those of a
+///           query in its token, all others in their head, later in time
 /// cost      B*T*H*K*E multiply-adds three times, a product more where there are decays (R
 ///           micro-steps: 2 R + 1 times); one exp a decay and head; neither `step` nor, once it has
 ///           its scratch, `scan` allocates

@@ -29,14 +29,14 @@ namespace maslin::inline MASLIN_ABI {
 ///           y [B, T, H, E]   state [B, H, K, E], and [B, H, K] where normalised
 /// layout    last axes unit stride; B, T and head strides free
 /// aliasing  y must not overlap anything
-/// numerics  a sum of K products by one fma a term, keys ascending; a decay errs by 2 u, features of
-///           elu + 1 by 2 u. With S <- a S + |k v|, W <- a (W + 3 S_before) + |k v| + S in the state,
-///           y = scale sum_i |q_i| (W_i + (K + 2) S_i) bounds |err| / u (twice that outside the FMA
-///           family); exec::chunked adds the terms of a chunk of C tokens in another order, within
-///           three times that and C u |y|. Decays of a chunk are products of the tokens' own, never
-///           quotients. log_decay of -inf empties a finite state, one above 0 is legal and may
-///           overflow. NaN and Inf of a value stay in its column, those of a query in its token, all
-///           others in their head, later in time
+/// numerics  a sum of K products by one fma a term, keys ascending; a decay errs by 2 u. With
+///           S <- a S + |k v|,   W <- a (W + 2 S_before) + |k v| + S   in the state,
+///           y = scale sum_i |q_i| (W_i + (K + 3) S_i) bounds |err| / u, twice that outside the FMA
+///           family, three times with exec::chunked; features of elu + 1 add 2 u each, a normaliser
+///           the error of its quotient. Decays of a chunk are products of the tokens' own, never
+///           quotients; chunk 0 is 32 tokens, none has more than 256. log_decay of -inf empties a
+///           finite state, one above 0 is legal and may overflow. NaN and Inf of a value stay in its
+///           column, those of a query in its token, all others in their head, later in time
 /// cost      B*T*H*K*E multiply-adds twice, and as many products where there are decays; an exp a
 ///           decay; neither `step` nor, once it has its scratch, `scan` allocates
 /// effects   state holds S[T-1] on return
@@ -104,7 +104,7 @@ struct linear_attention {
   template <class Policy = exec::sequential>
   [[nodiscard]] state make_state(index_t batch = 1, const Policy& = {}) const {
     heads::check_sizes({"linear_attention", "make_state"}, heads, key_dim, value_dim, scale);
-    return state("linear_attention", batch, extents(), kernel::step_scratch(key_dim));
+    return state("linear_attention", batch, extents(), kernel::made_rows * kernel::block);
   }
 
   /// Prefill: reads T tokens, writes T outputs, continues from `h` and leaves it at the end. Any T,

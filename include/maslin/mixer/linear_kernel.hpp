@@ -33,10 +33,7 @@ struct linear_kernel {
       (Map == feature::given ? 0 : 2) + (Axis == decay_axis::key ? 1 : 0);
 
   [[nodiscard]] bool whole_heads() const noexcept { return normalised; }
-  [[nodiscard]] index_t scratch() const noexcept { return step_scratch(K); }
-  [[nodiscard]] static index_t step_scratch(index_t key_dim) noexcept {
-    return made_rows * block * matrix::round_up(key_dim);
-  }
+  [[nodiscard]] index_t scratch() const noexcept { return made_rows * block * matrix::round_up(K); }
   [[nodiscard]] linear_kernel shifted(index_t b, index_t t) const noexcept {
     linear_kernel k = *this;
     for (scan::head_rows<const S>* r : {&k.query, &k.key, &k.value, &k.decay}) r->shift(b, t);

@@ -43,20 +43,23 @@ class matrix_state {
   };
 
   /// An empty state; `mixer`, which must outlive it, names it in messages and in stored records (16
-  /// characters of it). `step_numbers` of scratch come with it, and with every copy. Mixers make
-  /// their own with `make_state`.
+  /// characters of it). Scratch of `step_rows` rows of K comes with it, and with every copy. Mixers
+  /// make their own with `make_state`.
   /// throws    shape_error for a negative or absurd batch, std::bad_alloc
-  matrix_state(const char* mixer, index_t batch, const shape& of, index_t step_numbers)
-      : mixer_(mixer), batch_(batch), shape_(of), scratch_(step_numbers) {
+  matrix_state(const char* mixer, index_t batch, const shape& of, index_t step_rows)
+      : mixer_(mixer), batch_(batch), shape_(of) {
     const check::caller who{mixer, "make_state"};
     check::count(who, "batch", batch);
     index_t columns = 0, n = 0, bytes = 0;
     if (__builtin_add_overflow(of.value_dim, 2 * panel_columns, &columns) ||
         __builtin_mul_overflow(columns, of.key_dim, &n) ||
         __builtin_mul_overflow(n, of.heads, &n) || __builtin_mul_overflow(n, batch, &n) ||
-        __builtin_mul_overflow(n, static_cast<index_t>(sizeof(S)), &bytes))
+        __builtin_mul_overflow(n, static_cast<index_t>(sizeof(S)), &bytes) ||
+        __builtin_mul_overflow(columns, step_rows + 1, &n) ||
+        __builtin_mul_overflow(n, of.key_dim, &n))
       who.refuse("batch must be a number whose state fits in memory, got " + std::to_string(batch));
     numbers_.assign(static_cast<std::size_t>(batch * of.heads * head_size()), S(0));
+    scratch_ = workbench(step_rows * round_up(of.key_dim));
   }
 
   [[nodiscard]] index_t batch() const noexcept { return batch_; }
@@ -134,11 +137,11 @@ class matrix_state {
 
   /// Numbers of a head, padding included.
   [[nodiscard]] index_t head_size() const noexcept {
-    const index_t sums = (shape_.key_dim + panel_columns - 1) / panel_columns * panel_columns;
-    return panels() * shape_.key_dim * panel_columns + (shape_.normalised ? sums : 0);
+    return panels() * shape_.key_dim * panel_columns +
+           (shape_.normalised ? round_up(shape_.key_dim) : 0);
   }
   [[nodiscard]] index_t panels() const noexcept {
-    return shape_.value_dim / panel_columns + (shape_.value_dim % panel_columns != 0 ? 1 : 0);
+    return round_up(shape_.value_dim) / panel_columns;
   }
   /// Head h of sequence b: [E / 16][K][16].
   [[nodiscard]] S* matrix(index_t b, index_t h) noexcept {
@@ -170,6 +173,7 @@ class matrix_state {
   /// A copy has what a step needs, and an assignment keeps what there is.
   class workbench {
    public:
+    workbench() = default;
     explicit workbench(index_t least) : least_(static_cast<std::size_t>(least)), numbers_(least_) {}
     workbench(const workbench& other) : least_(other.least_), numbers_(least_) {}
     workbench(workbench&&) noexcept = default;
@@ -188,13 +192,16 @@ class matrix_state {
     [[nodiscard]] S* data() noexcept { return numbers_.data(); }
 
    private:
-    std::size_t least_;
+    std::size_t least_ = 0;
     aligned_vector<S> numbers_;
   };
 
   // A record begins with K and E, which the three numbers of its header do not tell apart.
   static constexpr index_t leading = 2;
 
+  [[nodiscard]] static index_t round_up(index_t n) noexcept {
+    return n / panel_columns * panel_columns + (n % panel_columns != 0 ? panel_columns : 0);
+  }
   [[nodiscard]] index_t count() const noexcept {
     return batch_ * shape_.heads * shape_.key_dim *
            (shape_.value_dim + (shape_.normalised ? 1 : 0));

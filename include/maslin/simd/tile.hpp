@@ -54,7 +54,7 @@ enum class terms {
 namespace detail {
 
 /// Rows of the largest tile: what leaves registers for a row of B and a number of A.
-inline constexpr int tile_rows = native_width<float> >= 16 || sizeof(void*) < 4 ? 8 : 6;
+inline constexpr int tile_rows = native_width<float> >= 16 ? 8 : 6;
 
 /// Lanes of register k of N: `n` in the last one.
 template <class V, int N, class Count, class K>
