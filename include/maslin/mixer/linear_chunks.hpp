@@ -168,15 +168,15 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
   void score(const desk& d, index_t t, index_t n) const noexcept {
     const index_t width = matrix::round_up(K), padded = matrix::round_up(n);
     const S *queries = d.queries, *keys = d.keys;
-    index_t query_row = width, key_row = width;
+    index_t query_time = width, key_time = width;
     if constexpr (as_they_lie) {
       queries = this->query.at(t);
-      query_row = this->query.rows.time;
+      query_time = this->query.rows.time;
       keys = this->key.at(t);
-      key_row = this->key.rows.time;
+      key_time = this->key.rows.time;
     }
-    matrix::transpose<V>(queries, query_row, n, K, d.query.data, this->scale);
-    matrix::transpose<V>(keys, key_row, n, K, d.key.data);
+    matrix::transpose<V>(queries, query_time, n, K, d.query.data, this->scale);
+    matrix::transpose<V>(keys, key_time, n, K, d.key.data);
     for (index_t c = 0; c < n; c += wide)
       score_block<V>(d, c, c, std::min(wide, n - c), padded - c);
     if constexpr (Axis == decay_axis::head) {
@@ -187,7 +187,7 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
           S* at = d.scores.at(c, r);
           lane<V>::store(at, lane<V>::load(at) * lane<V>::load(factors + r));
         }
-        matrix::scale_row<V>(keys + c * key_row, factors[n - 1], d.keys + c * width, K);
+        matrix::scale_row<V>(keys + c * key_time, factors[n - 1], d.keys + c * width, K);
       });
       std::fill_n(d.kept, K, d.prefix[n - 1]);
     }
