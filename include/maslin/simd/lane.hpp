@@ -34,6 +34,11 @@ inline __m512 fused(__m512 a, __m512 b, __m512 c) noexcept { return _mm512_fmadd
 inline __m512d fused(__m512d a, __m512d b, __m512d c) noexcept { return _mm512_fmadd_pd(a, b, c); }
 #endif
 
+void root();  // the name is there on every target
+#if defined(__aarch64__)
+inline float32x4_t root(float32x4_t x) noexcept { return vsqrtq_f32(x); }
+#endif
+
 // Part of a register: xsimd 8.1 has no masked loads and stores, and a detour through memory waits for
 // its own stores.
 void load_first();   // the names are there
@@ -126,7 +131,14 @@ struct lane<xsimd::batch<T, A>> {
     else
       return a / b;
   }
-  static V sqrt(V x) noexcept { return xsimd::sqrt(x); }
+  /// The square root, correctly rounded: on NEON xsimd 8.1 refines an estimate in float.
+  static V sqrt(V x) noexcept {
+    using R = typename V::register_type;
+    if constexpr (requires(R r) { detail::root(r); })
+      return V(detail::root(R(x)));
+    else
+      return xsimd::sqrt(x);
+  }
   /// a > b ? a : b where an unordered comparison answers b; where the instruction set's maximum
   /// propagates NaN from both sides (NEON) it may answer a NaN of a.
   static V max(V a, V b) noexcept { return xsimd::max(a, b); }
