@@ -14,15 +14,6 @@ using plain_t = delta_rule<double>;
 using gated_t = delta_rule<float, decay_axis::head>;
 using product_t = delta_rule<float, decay_axis::head, updates::several>;
 
-const std::vector<way> both_forms{exec::sequential{}, exec::chunked{.chunk = 7, .threads = 1}};
-
-template <class S>
-double worst_difference(const std::vector<S>& a, const std::vector<double>& b) {
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(double{a[i]} - b[i]));
-  return worst;
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("the delta rule of every size keeps its error bound and its bytes",

@@ -13,15 +13,6 @@ using plain_t = linear_attention<float>;
 using faded_t = linear_attention<float, decay_axis::head>;
 using keyed_t = linear_attention<double, decay_axis::key, feature::elu_plus_one>;
 
-const std::vector<way> both_forms{exec::sequential{}, exec::chunked{.chunk = 7, .threads = 1}};
-
-template <class S>
-double worst_difference(const std::vector<S>& a, const std::vector<double>& b) {
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(double{a[i]} - b[i]));
-  return worst;
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("linear attention of every size keeps its error bound and its bytes",

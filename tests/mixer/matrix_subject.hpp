@@ -365,4 +365,15 @@ class matrix_subject final : public subject<typename Mixer::scalar_type> {
   }
 };
 
+/// Token by token, and in chunks whose length divides nothing.
+inline const std::vector<way> both_forms{exec::sequential{},
+                                         exec::chunked{.chunk = 7, .threads = 1}};
+
+template <class S>
+[[nodiscard]] double worst_difference(const std::vector<S>& a, const std::vector<double>& b) {
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(double{a[i]} - b[i]));
+  return worst;
+}
+
 }  // namespace maslin::test
