@@ -77,4 +77,32 @@ class attention_state;
 template <class S, class C = S>
 struct attention;
 
+/// The adjoint of a mixer, defined in gradient/<name>.hpp.
+namespace gradient {
+template <class Mixer>
+struct diagonal;
+template <class Mixer>
+struct hlru;
+template <class Mixer>
+struct bdlru;
+template <class Mixer>
+struct rglru;
+template <class Mixer>
+struct selective_ssm;
+template <class Mixer>
+struct causal_conv;
+template <class Mixer>
+struct complex_readout;
+template <class Mixer>
+struct linear_attention;
+template <class Mixer>
+struct delta_rule;
+template <class Mixer>
+struct generalized;
+template <class Mixer>
+struct generalized_scores;
+template <class Mixer>
+struct attention;
+}  // namespace gradient
+
 }  // namespace maslin::inline MASLIN_ABI

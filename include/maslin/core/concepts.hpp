@@ -52,4 +52,9 @@ concept token_mixer_with = requires(const Mixer& mixer, const Policy& policy,
 }
 &&std::copyable<typename Mixer::state>;
 
+/// A type whose definition has been seen. Mixers declare `backward` and ask this of the class in
+/// gradient/ that defines it.
+template <class T>
+concept complete = requires { sizeof(T); };
+
 }  // namespace maslin::inline MASLIN_ABI
