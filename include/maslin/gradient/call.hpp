@@ -47,9 +47,7 @@ class memory_of_call {
   }
 
  private:
-  void add(const char* name, const check::footprint& where) {
-    arrays_[count_++] = {name, where};
-  }
+  void add(const char* name, const check::footprint& where) { arrays_[count_++] = {name, where}; }
 
   static constexpr std::size_t limit = 32;
   const check::caller& who_;
