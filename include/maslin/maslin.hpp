@@ -10,6 +10,9 @@
 #include <maslin/core/version.hpp>
 #include <maslin/core/view.hpp>
 #include <maslin/fwd.hpp>
+#include <maslin/gradient/bdlru.hpp>
+#include <maslin/gradient/diagonal.hpp>
+#include <maslin/gradient/hlru.hpp>
 #include <maslin/mixer/attention.hpp>
 #include <maslin/mixer/bdlru.hpp>
 #include <maslin/mixer/causal_conv.hpp>

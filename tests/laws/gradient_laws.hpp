@@ -480,11 +480,14 @@ gradient_arrays<S> gradient_subject<S>::in_two_segments(const gradient_problem<S
     }
     const index_t rest = static_cast<index_t>(p.inputs[k].size()) / (p.batch * p.length);
     std::vector<S> whole;
-    for (index_t b = 0; b < p.batch; ++b)
-      for (const auto& [part, tokens] :
-           {std::pair{&first[k], at}, std::pair{&second[k], p.length - at}})
-        whole.insert(whole.end(), part->begin() + b * tokens * rest,
-                     part->begin() + (b + 1) * tokens * rest);
+    const auto append = [&](const std::vector<S>& part, index_t b, index_t tokens) {
+      whole.insert(whole.end(), part.begin() + b * tokens * rest,
+                   part.begin() + (b + 1) * tokens * rest);
+    };
+    for (index_t b = 0; b < p.batch; ++b) {
+      append(first[k], b, at);
+      append(second[k], b, p.length - at);
+    }
     first[k] = whole;
   }
   return first;

@@ -12,7 +12,7 @@
 ///
 /// Over unsigned integers the laws hold exactly, and a swapped compose cannot hide, because all
 /// tokens differ. Over floats both sides are compared with a running error bound: the same templates
-/// run over `tracked`, a number that knows how far the kernel may be from it.
+/// run over `running_error`, a number that knows how far the kernel may be from it.
 
 #include "support/bound.hpp"
 #include "support/catch.hpp"
@@ -49,32 +49,32 @@ void for_orders(F&& f) {
 /// A number in place of S that is evaluated in a wider type, and a bound on how far S may be from it:
 /// running error analysis, every operation adding what its rounding may.
 template <class S>
-struct tracked {
+struct running_error {
   using real = wider_t<S>;
   real value = 0;
   real error = 0;
 
   /// An exact result x of operands whose errors reach it as `error`, rounded to S.
-  static tracked rounded(real x, real error) {
+  static running_error rounded(real x, real error) {
     // Next to u itself stands what the wider type rounds, far below it.
     constexpr double u = unit_roundoff<S> * (1 + 0x1p-16);
     return {x, error + u * (magnitude(x) + error) +
                    static_cast<real>(std::numeric_limits<S>::denorm_min())};
   }
-  friend tracked operator+(tracked a, tracked b) {
+  friend running_error operator+(running_error a, running_error b) {
     return rounded(a.value + b.value, a.error + b.error);
   }
-  friend tracked operator-(tracked a, tracked b) {
+  friend running_error operator-(running_error a, running_error b) {
     return rounded(a.value - b.value, a.error + b.error);
   }
-  friend tracked operator*(tracked a, tracked b) {
+  friend running_error operator*(running_error a, running_error b) {
     return rounded(a.value * b.value, product_error(a, b));
   }
-  friend bool operator<(tracked a, tracked b) { return a.value < b.value; }
-  friend bool operator<=(tracked a, tracked b) { return a.value <= b.value; }
-  friend bool operator>=(tracked a, tracked b) { return a.value >= b.value; }
+  friend bool operator<(running_error a, running_error b) { return a.value < b.value; }
+  friend bool operator<=(running_error a, running_error b) { return a.value <= b.value; }
+  friend bool operator>=(running_error a, running_error b) { return a.value >= b.value; }
 
-  static real product_error(tracked a, tracked b) {
+  static real product_error(running_error a, running_error b) {
     return magnitude(a.value) * b.error + magnitude(b.value) * a.error + a.error * b.error;
   }
 };
@@ -84,8 +84,8 @@ struct tracked {
 namespace maslin {
 
 template <class S>
-struct lane<test::tracked<S>> {
-  using V = test::tracked<S>;
+struct lane<test::running_error<S>> {
+  using V = test::running_error<S>;
   using scalar = S;
   using mask = bool;
   static constexpr int width = 1;
@@ -275,7 +275,8 @@ template <class V>
 /// The laws whose sides are farther from each other, or from the exact result, than their running
 /// bounds; composing with the identity may not change a number at all.
 template <class S>
-[[gnu::noinline]] void add_beyond_bound(const equations<S>& all, const equations<tracked<S>>& exact,
+[[gnu::noinline]] void add_beyond_bound(const equations<S>& all,
+                                        const equations<running_error<S>>& exact,
                                         std::set<std::string>& broken, double& worst) {
   using real = wider_t<S>;
   const auto ratio = [](real error, real allowed) {
@@ -284,7 +285,7 @@ template <class S>
   for (std::size_t i = 0; i < law_count; ++i)
     for (std::size_t n = 0; n < all[i].left.size(); ++n) {
       const S left = all[i].left[n], right = all[i].right[n];
-      const tracked<S> l = exact[i].left[n], r = exact[i].right[n];
+      const running_error<S> l = exact[i].left[n], r = exact[i].right[n];
       const double largest =
           std::max({ratio(real(left) - right, l.error + r.error), ratio(left - l.value, l.error),
                     ratio(right - r.value, r.error)});
@@ -325,7 +326,7 @@ template <class Algebra, std::floating_point S>
   worst = 0;
   for (int trial = 0; trial < trials; ++trial)
     add_beyond_bound<S>(both_sides<typename Algebra::template at<S>>(seed_of(trial)),
-                        both_sides<typename Algebra::template at<tracked<S>>>(seed_of(trial)),
+                        both_sides<typename Algebra::template at<running_error<S>>>(seed_of(trial)),
                         broken, worst);
   return broken;
 }

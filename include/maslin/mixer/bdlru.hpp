@@ -4,6 +4,7 @@
 /// \file
 /// BD-LRU: the block-diagonal linear recurrence of arXiv 2602.12021.
 
+#include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/mixer/layout.hpp>
 #include <maslin/recurrence/block.hpp>
@@ -111,7 +112,75 @@ struct bdlru {
     scan::run_step(source, h);
   }
 
+  /// What `backward` needs of a scan beside its tokens. `y` is the caller's output, which must still
+  /// hold what the scan wrote: y must not have been the input's memory.
+  struct saved {
+    view<const S, 4> y{};  // [B, T, G, M]
+    state initial;         // before the first token
+
+    /// Bytes beyond y.
+    [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
+  };
+  /// Where gradients go, in the shapes of `tokens`. A view whose pointer is null is not wanted.
+  struct gradients {
+    view<S, gate_rank> gate{};  // [B, T, G, M, M+1] or [B, T, G/L, M, M+1, L]
+    view<S, 4> input{};         // [B, T, G, M]
+    bool accumulate = false;    // add to what is there
+  };
+
+  /// Room for what a scan of `batch` sequences saves. Neither the number of tokens nor the spacing
+  /// of checkpoints matters here: nothing but the initial state is kept.
+  /// throws    shape_error for a negative or absurd size, std::bad_alloc
+  [[nodiscard]] saved make_saved(index_t batch, index_t = 0, index_t = 0) const {
+    return {{}, make_state(batch)};
+  }
+  /// The same scan; `keep` then serves `backward`.
+  /// aliasing  y must not be input: its values would be lost to the gradients
+  /// throws    shape_error before any write
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
+    const check::caller who{"bdlru", "scan"};
+    if (check::same(u.input, y) && !y.empty())
+      who.refuse("y must not be input where gradients are wanted, got the same memory");
+    scan::check_policy(who, policy);
+    const auto source = checked(who, u.gate, u.input, y, u.offsets, h);
+    keep.y = y;
+    keep.initial = h;
+    scan::run(policy, source, h);
+  }
+
+  /// The adjoint of `scan`: gradients of a loss whose derivatives by y are `dy`.
+  ///   s[t] = carry + dy[t],   carry[j] <- sum_i a[t,i,j] s[t,i]
+  ///   dgate[t,i,k] = s[t,i] phi'(z_ik) / n_i (u_k - e_ik h[t,i]),   dinput[t,i] = s[t,i] a[t,i,M]
+  /// with u = (h[t-1], input[t,i]), from the last token to the first; neither a nor its gradient is
+  /// stored (arXiv 2602.12021; phi, n and e = dn / dw of the normalisation).
+  ///
+  /// shapes    dy and gradients.input [B, T, G, M], gradients.gate as gate, dstate [B, G, M]
+  /// layout    as tokens; padding of grouped gates is not written
+  /// aliasing  no gradient may overlap anything that is read, nor another gradient
+  /// numerics  one rounding a term, beside the errors of y and of the coefficients; the carry grows
+  ///           to M times the largest dy at most, where rows have L1 norm 1. NaN and Inf of dy stay
+  ///           in their block, earlier in time. The same bytes for every split and thread count
+  ///           (exec::chunked: for every thread count)
+  /// cost      3 M (M + 1) multiply-adds and the normalisation of M (M + 1) gates a block and token;
+  ///           reads M^2 + 4 M, writes M^2 + 2 M numbers; no allocation (exec::chunked: its scratch)
+  /// effects   dstate enters as the gradient of the final state and leaves as that of the initial
+  ///           state, so that segments can be taken from the last to the first
+  /// throws    shape_error before any write
+  template <scan::policy Policy, class Adjoint = gradient::bdlru<bdlru>>
+  void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 4> dy,
+                const gradients& d, state& dstate) const {
+    static_assert(complete<Adjoint>,
+                  "bdlru::backward is defined in <maslin/gradient/bdlru.hpp>: include it");
+    Adjoint::run(*this, policy, u, keep, dy, d, dstate);
+  }
+
  private:
+  friend struct gradient::bdlru<bdlru>;
+
+  static constexpr const char* gate_axes =
+      Order == gates::natural ? "[B, T, G, M, M+1]" : "[B, T, ceil(G/L), M, M+1, L]";
+
   /// A token whose rows are normalised when the step asks for them. Natural gates have been
   /// transposed into lanes; grouped ones are read where they lie.
   template <class V, class N_>

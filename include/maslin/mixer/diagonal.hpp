@@ -4,6 +4,7 @@
 /// \file
 /// The gated diagonal recurrence: first order, one gate a channel and token.
 
+#include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/recurrence/complex_diagonal.hpp>
 #include <maslin/recurrence/diagonal.hpp>
@@ -129,7 +130,75 @@ struct diagonal {
     scan::run_step(source, h);
   }
 
+  /// What `backward` needs of a scan beside its tokens. `y` is the caller's output, which must still
+  /// hold what the scan wrote: y must not have been the input's memory.
+  struct saved {
+    view<const S, 3> y{};  // [B, T, D]
+    state initial;         // before the first token
+
+    /// Bytes beyond y.
+    [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
+  };
+  /// Where gradients go. A view whose pointer is null is not wanted.
+  struct gradients {
+    view<S, 3> gate{};        // [B, T, D]
+    view<S, 3> input{};       // [B, T, D]
+    view<S, 1> decay{};       // [D], of a decay that is fixed in time: summed over B and T
+    bool accumulate = false;  // add to what is there
+  };
+
+  /// Room for what a scan of `batch` sequences saves. Neither the number of tokens nor the spacing
+  /// of checkpoints matters here: nothing but the initial state is kept.
+  /// throws    shape_error for a negative or absurd size, std::bad_alloc
+  [[nodiscard]] saved make_saved(index_t batch, index_t = 0, index_t = 0) const {
+    return {{}, make_state(batch)};
+  }
+  /// The same scan; `keep` then serves `backward`.
+  /// aliasing  y must not be input: its values would be lost to the gradients
+  /// throws    shape_error before any write
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
+    const check::caller who{"diagonal", "scan"};
+    if (check::same(u.input, y) && !y.empty())
+      who.refuse("y must not be input where gradients are wanted, got the same memory");
+    scan::check_policy(who, policy);
+    const auto source = checked(who, u.gate, u.input, y, u.offsets, h);
+    keep.y = y;
+    keep.initial = h;
+    scan::run(policy, source, h);
+  }
+
+  /// The adjoint of `scan`: gradients of a loss whose derivatives by y are `dy`.
+  ///   s[t] = dy[t] + carry,   carry <- a[t] s[t],   dinput[t] = s[t]
+  ///   dgate[t] = s[t] h[t-1]              decay::value (complex: s conj(h), as dx = dRe + i dIm has it)
+  ///   dgate[t] = a[t] s[t] h[t-1]         decay::log
+  ///   dgate[t] = -s[t] h[t-1]             decay::complement
+  /// from the last token to the first. The gradient of a fixed decay is the sum of these over the
+  /// tokens of each sequence, last first, then over the sequences.
+  ///
+  /// shapes    dy and gradients [B, T, D], gradients.decay [D], dstate [B, D]
+  /// layout    as tokens
+  /// aliasing  no gradient may overlap anything that is read, nor another gradient
+  /// numerics  one rounding a term, beside the error of y. NaN and Inf of dy stay in their channel,
+  ///           earlier in time. The same bytes for every split (but the sums over time) and thread
+  ///           count (exec::chunked: for every thread count)
+  /// cost      2 multiply-adds a channel and token (complex: 8); reads 3, writes 2 numbers; no
+  ///           allocation but the scratch of exec::chunked and B D sums of a fixed decay, which dstate
+  ///           keeps for the next call; with a fixed decay exec::chunked takes time in order
+  /// effects   dstate enters as the gradient of the final state and leaves as that of the initial
+  ///           state, so that segments can be taken from the last to the first
+  /// throws    shape_error before any write
+  template <scan::policy Policy, class Adjoint = gradient::diagonal<diagonal>>
+  void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 3> dy,
+                const gradients& d, state& dstate) const {
+    static_assert(complete<Adjoint>,
+                  "diagonal::backward is defined in <maslin/gradient/diagonal.hpp>: include it");
+    Adjoint::run(*this, policy, u, keep, dy, d, dstate);
+  }
+
  private:
+  friend struct gradient::diagonal<diagonal>;
+
   using R = scalar_type;
   template <class V>
   using algebra = std::conditional_t<

@@ -4,6 +4,7 @@
 /// \file
 /// H-LRU: the higher-order linear recurrence of arXiv 2602.12021.
 
+#include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/mixer/layout.hpp>
 #include <maslin/recurrence/companion.hpp>
@@ -113,6 +114,69 @@ struct hlru {
     scan::run_step(source, h);
   }
 
+  /// What `backward` needs of a scan beside its tokens. `y` is the caller's output, which must still
+  /// hold what the scan wrote: y must not have been the input's memory.
+  struct saved {
+    view<const S, 3> y{};  // [B, T, D]
+    state initial;         // before the first token
+
+    /// Bytes beyond y.
+    [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
+  };
+  /// Where gradients go, in the shapes of `tokens`. A view whose pointer is null is not wanted.
+  struct gradients {
+    view<S, gate_rank> gate{};  // [B, T, D, M+1] or [B, T, D/L, M+1, L]
+    view<S, 3> input{};         // [B, T, D]
+    bool accumulate = false;    // add to what is there
+  };
+
+  /// Room for what a scan of `batch` sequences saves. Neither the number of tokens nor the spacing
+  /// of checkpoints matters here: nothing but the initial state is kept.
+  /// throws    shape_error for a negative or absurd size, std::bad_alloc
+  [[nodiscard]] saved make_saved(index_t batch, index_t = 0, index_t = 0) const {
+    return {{}, make_state(batch)};
+  }
+  /// The same scan; `keep` then serves `backward`.
+  /// aliasing  y must not be input: its values would be lost to the gradients
+  /// throws    shape_error before any write
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
+    const check::caller who{"hlru", "scan"};
+    if (check::same(u.input, y) && !y.empty())
+      who.refuse("y must not be input where gradients are wanted, got the same memory");
+    scan::check_policy(who, policy);
+    const auto source = checked(who, u.gate, u.input, y, u.offsets, h);
+    keep.y = y;
+    keep.initial = h;
+    scan::run(policy, source, h);
+  }
+
+  /// The adjoint of `scan`: gradients of a loss whose derivatives by y are `dy`.
+  ///   s[t] = carry[0] + dy[t],   carry[k] <- a[t,k] s[t] + carry[k+1]
+  ///   dgate[t,k] = s[t] phi'(z_k) / n (h[t-1-k] - e_k h[t]),   dinput[t] = s[t] a[t,M]
+  /// from the last token to the first; the coefficients a are made again, neither they nor their
+  /// gradients are stored (arXiv 2602.12021; phi, n and e_k = dn / dw_k of the normalisation).
+  ///
+  /// shapes    dy and gradients.input [B, T, D], gradients.gate as gate, dstate [B, D, M]
+  /// layout    as tokens; padding of grouped gates is not written
+  /// aliasing  no gradient may overlap anything that is read, nor another gradient
+  /// numerics  one rounding a term, beside the errors of y and of the coefficients; the carry grows
+  ///           to M times the largest dy at most, where rows have L1 norm 1. NaN and Inf of dy stay
+  ///           in their channel, earlier in time. The same bytes for every split and thread count
+  ///           (exec::chunked: for every thread count)
+  /// cost      3 (M + 1) multiply-adds and the normalisation of M + 1 gates a channel and token;
+  ///           reads M + 4, writes M + 2 numbers; no allocation (exec::chunked: its scratch)
+  /// effects   dstate enters as the gradient of the final state and leaves as that of the initial
+  ///           state, so that segments can be taken from the last to the first
+  /// throws    shape_error before any write
+  template <scan::policy Policy, class Adjoint = gradient::hlru<hlru>>
+  void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 3> dy,
+                const gradients& d, state& dstate) const {
+    static_assert(complete<Adjoint>,
+                  "hlru::backward is defined in <maslin/gradient/hlru.hpp>: include it");
+    Adjoint::run(*this, policy, u, keep, dy, d, dstate);
+  }
+
   /// The paper's output of all M lags, lag 0 first, from y and the state before its first token:
   ///   out[b,t,d,j] = y[b,t-j,d], or initial[b,d,j-1-t] before the first token
   /// shapes    y [B, T, D]   initial: of B sequences   out [B, T, D, M]
@@ -144,6 +208,11 @@ struct hlru {
   }
 
  private:
+  friend struct gradient::hlru<hlru>;
+
+  static constexpr const char* gate_axes =
+      Order == gates::natural ? "[B, T, D, M+1]" : "[B, T, ceil(D/L), M+1, L]";
+
   template <class V>
   using algebra = std::conditional_t<Side == gate_side::read, recurrence::companion<V, M>,
                                      recurrence::write_side_companion<V, M>>;

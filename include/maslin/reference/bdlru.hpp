@@ -60,4 +60,67 @@ inline void bdlru(normalise kind, view<const double, 5> gate, view<const double,
   }
 }
 
+/// The adjoint of `bdlru`, term by term: with carry the gradient of the state and s = carry + dy[t],
+///   dp_k = s_i u_k, u = (h[t-1], input_i);   dz_k = phi'(z_k) / n (dp_k - e_k sum_l p_l dp_l)
+///   dinput_i = s_i p[i,M];   carry_j <- sum_i p[i,j] s_i                    (arXiv 2602.12021)
+/// shapes    gate, dgate [B, T, G, M, M+1]   input, dy, y, dinput [B, T, G, M]
+///           initial, dstate [B, G, M]
+/// numerics  Number's, terms added in the order of the formula; finite logits
+/// effects   y holds the outputs; dstate holds the gradient of the final state on entry, of the
+///           initial state on return
+/// throws    shape_error before any write
+template <class Number>
+void bdlru_backward(normalise kind, view<const Number, 5> gate, view<const Number, 4> input,
+                    view<const Number, 3> initial, view<const Number, 4> dy, view<Number, 4> y,
+                    view<Number, 5> dgate, view<Number, 4> dinput, view<Number, 3> dstate) {
+  const index_t B = y.extent(0), T = y.extent(1), G = y.extent(2), M = y.extent(3);
+  MASLIN_EXPECT(gate.extents() == (std::array{B, T, G, M, M + 1}) &&
+                    dgate.extents() == gate.extents() && input.extents() == y.extents() &&
+                    dy.extents() == y.extents() && dinput.extents() == y.extents() &&
+                    initial.extents() == (std::array{B, G, M}) &&
+                    dstate.extents() == initial.extents() && M >= 1,
+                shape_error,
+                "reference::bdlru_backward: gate and dgate must be [B, T, G, M, M+1], input, dy, y "
+                "and dinput [B, T, G, M], initial and dstate [B, G, M]");
+  const auto count = static_cast<std::size_t>(M + 1);
+  std::vector<Number> z(count), p(count), slope(count), share(count), dp(count), carry(count);
+  const auto at = [](auto& row, index_t k) -> auto& { return row[static_cast<std::size_t>(k)]; };
+  const auto normalised = [&](index_t b, index_t t, index_t g, index_t i) {
+    for (index_t k = 0; k <= M; ++k) at(z, k) = gate(b, t, g, i, k);
+    normalise_row_slopes<Number>(kind, z, p, slope, share);
+  };
+  for (index_t b = 0; b < B; ++b) {
+    for (index_t g = 0; g < G; ++g) {
+      const auto before = [&](index_t t, index_t j) -> Number {
+        return t > 0 ? y(b, t - 1, g, j) : initial(b, g, j);
+      };
+      for (index_t t = 0; t < T; ++t) {
+        for (index_t i = 0; i < M; ++i) {
+          normalised(b, t, g, i);
+          Number h = at(p, M) * input(b, t, g, i);
+          for (index_t j = 0; j < M; ++j) h += at(p, j) * before(t, j);
+          y(b, t, g, i) = h;
+        }
+      }
+      for (index_t t = T - 1; t >= 0; --t) {
+        for (Number& c : carry) c = 0;
+        for (index_t i = 0; i < M; ++i) {
+          normalised(b, t, g, i);
+          const Number s = dstate(b, g, i) + dy(b, t, g, i);
+          Number sum = 0;
+          for (index_t k = 0; k <= M; ++k) {
+            at(dp, k) = s * (k < M ? before(t, k) : input(b, t, g, i));
+            sum += at(p, k) * at(dp, k);
+          }
+          for (index_t k = 0; k <= M; ++k)
+            dgate(b, t, g, i, k) = at(slope, k) * (at(dp, k) - at(share, k) * sum);
+          dinput(b, t, g, i) = s * at(p, M);
+          for (index_t j = 0; j < M; ++j) at(carry, j) += at(p, j) * s;
+        }
+        for (index_t j = 0; j < M; ++j) dstate(b, g, j) = at(carry, j);
+      }
+    }
+  }
+}
+
 }  // namespace maslin::inline MASLIN_ABI::reference

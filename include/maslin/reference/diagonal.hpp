@@ -6,6 +6,7 @@
 #include <maslin/core/types.hpp>
 #include <maslin/core/view.hpp>
 
+#include <array>
 #include <cmath>
 
 namespace maslin::inline MASLIN_ABI::reference {
@@ -59,6 +60,53 @@ inline void diagonal(decay form, view<const double, 1> gate, view<const double, 
            view<const double, 3>(gate.data_handle(), {y.extent(0), y.extent(1), gate.extent(0)},
                                  {0, 0, gate.stride(0)}),
            input, state, y);
+}
+
+/// The adjoint of `diagonal`, term by term.
+///   s[t] = dy[t] + a[t+1] s[t+1],   dinput[t] = s[t],   dstate = a[0] s[0]
+///   dgate[t] = s[t] h[t-1]  (value),  s[t] a[t] h[t-1]  (log),  -s[t] h[t-1]  (complement)
+/// shapes    gate, input, dy, y, dgate, dinput [B, T, D]   initial, dstate [B, D]
+/// numerics  Number's, terms added in the order of the formula
+/// effects   y holds the outputs; dstate holds the gradient of the final state on entry, of the
+///           initial state on return
+/// throws    shape_error before any write
+template <class Number>
+void diagonal_backward(decay form, view<const Number, 3> gate, view<const Number, 3> input,
+                       view<const Number, 2> initial, view<const Number, 3> dy, view<Number, 3> y,
+                       view<Number, 3> dgate, view<Number, 3> dinput, view<Number, 2> dstate) {
+  using std::exp;
+  const index_t B = y.extent(0), T = y.extent(1), D = y.extent(2);
+  MASLIN_EXPECT(gate.extents() == y.extents() && input.extents() == y.extents() &&
+                    dy.extents() == y.extents() && dgate.extents() == y.extents() &&
+                    dinput.extents() == y.extents() && initial.extents() == (std::array{B, D}) &&
+                    dstate.extents() == (std::array{B, D}),
+                shape_error,
+                "reference::diagonal_backward: gate, input, dy, y, dgate and dinput must be "
+                "[B, T, D], initial and dstate [B, D]");
+  const auto decay_of = [&](index_t b, index_t t, index_t d) -> Number {
+    const Number g = gate(b, t, d);
+    return form == decay::value ? g : form == decay::log ? Number(exp(g)) : Number(1) - g;
+  };
+  for (index_t b = 0; b < B; ++b) {
+    for (index_t d = 0; d < D; ++d) {
+      Number h = initial(b, d);
+      for (index_t t = 0; t < T; ++t) {
+        h = form == decay::complement ? h + (input(b, t, d) - gate(b, t, d) * h)
+                                      : decay_of(b, t, d) * h + input(b, t, d);
+        y(b, t, d) = h;
+      }
+      Number carry = dstate(b, d);
+      for (index_t t = T - 1; t >= 0; --t) {
+        const Number s = dy(b, t, d) + carry, before = t > 0 ? y(b, t - 1, d) : initial(b, d);
+        carry = form == decay::complement ? s - gate(b, t, d) * s : decay_of(b, t, d) * s;
+        dinput(b, t, d) = s;
+        dgate(b, t, d) = form == decay::value ? s * before
+                         : form == decay::log ? carry * before
+                                              : -(s * before);
+      }
+      dstate(b, d) = carry;
+    }
+  }
 }
 
 }  // namespace maslin::inline MASLIN_ABI::reference

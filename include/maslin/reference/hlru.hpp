@@ -123,4 +123,111 @@ inline void hlru_lags(view<const double, 3> y, view<const double, 3> initial, vi
   }
 }
 
+/// The adjoint of `hlru` (`gate_side::read`) and of `hlru_write_side`, term by term: with carry the
+/// gradient of the state and s = carry + (dy[t], 0, ..),
+///   read    dp_k = s_0 h[t-1-k], dp_M = s_0 input;   carry_j <- p_j s_0 + s_{j+1}
+///   write   dp_k = s_k h[t-1],   dp_M = s_0 input;   carry_0 <- sum_j p_j s_j, carry_{j+1} <- s_j
+///   dz_k = phi'(z_k) / n (dp_k - e_k sum_l p_l dp_l),   dinput = s_0 p_M
+///   (arXiv 2602.12021; the transposed form carries what `hlru_write_side` names w)
+/// shapes    gate, dgate [B, T, D, M+1]   input, dy, y, dinput [B, T, D]   initial, dstate [B, D, M]
+/// numerics  Number's, terms added in the order of the formula; finite logits
+/// effects   y holds the outputs, `state` the final state; dstate holds the gradient of the final
+///           state on entry, of the initial state on return
+/// throws    shape_error before any write
+template <class Number>
+void hlru_backward(gate_side side, normalise kind, view<const Number, 4> gate,
+                   view<const Number, 3> input, view<Number, 3> state, view<const Number, 3> dy,
+                   view<Number, 3> y, view<Number, 4> dgate, view<Number, 3> dinput,
+                   view<Number, 3> dstate) {
+  const index_t B = y.extent(0), T = y.extent(1), D = y.extent(2), M = state.extent(2);
+  MASLIN_EXPECT(gate.extents() == (std::array{B, T, D, M + 1}) &&
+                    dgate.extents() == gate.extents() && input.extents() == y.extents() &&
+                    dy.extents() == y.extents() && dinput.extents() == y.extents() &&
+                    state.extents() == (std::array{B, D, M}) &&
+                    dstate.extents() == state.extents() && M >= 1,
+                shape_error,
+                "reference::hlru_backward: gate and dgate must be [B, T, D, M+1], input, dy, y and "
+                "dinput [B, T, D], state and dstate [B, D, M]");
+  const auto count = static_cast<std::size_t>(M + 1);
+  std::vector<Number> z(count), p(count), slope(count), share(count), dp(count), s(count);
+  const auto at = [](auto& row, index_t k) -> auto& { return row[static_cast<std::size_t>(k)]; };
+  const auto normalised = [&](index_t b, index_t t, index_t d) {
+    for (index_t k = 0; k <= M; ++k) at(z, k) = gate(b, t, d, k);
+    normalise_row_slopes<Number>(kind, z, p, slope, share);
+  };
+  const bool read = side == gate_side::read;
+  for (index_t b = 0; b < B; ++b) {
+    for (index_t d = 0; d < D; ++d) {
+      std::vector<Number> past;  // h[-M], ..., h[-1], h[0], ...; write side: w[-1][0] is h[-1]
+      for (index_t k = M - 1; k >= 0; --k) past.push_back(state(b, d, k));
+      for (index_t t = 0; t < T; ++t) {
+        normalised(b, t, d);
+        Number h = at(p, M) * input(b, t, d);
+        const Number newest = state(b, d, 0);
+        if (read) {
+          for (index_t k = 0; k < M; ++k) h += at(p, k) * state(b, d, k);
+          for (index_t k = M - 1; k >= 1; --k) state(b, d, k) = state(b, d, k - 1);
+          state(b, d, 0) = h;
+        } else {
+          for (index_t j = 0; j < M; ++j) {
+            const Number next = j + 1 < M ? state(b, d, j + 1) : Number(0);
+            state(b, d, j) = at(p, j) * newest + next + (j == 0 ? h : Number(0));
+          }
+        }
+        y(b, t, d) = state(b, d, 0);
+        past.push_back(state(b, d, 0));
+      }
+      for (index_t t = T - 1; t >= 0; --t) {
+        normalised(b, t, d);
+        for (index_t k = 0; k < M; ++k) at(s, k) = dstate(b, d, k);
+        at(s, 0) += dy(b, t, d);
+        at(s, M) = 0;
+        Number sum = 0;
+        for (index_t k = 0; k <= M; ++k) {
+          at(dp, k) = k == M ? at(s, 0) * input(b, t, d)
+                      : read ? at(s, 0) * at(past, M + t - 1 - k)
+                             : at(s, k) * at(past, M + t - 1);
+          sum += at(p, k) * at(dp, k);
+        }
+        for (index_t k = 0; k <= M; ++k)
+          dgate(b, t, d, k) = at(slope, k) * (at(dp, k) - at(share, k) * sum);
+        dinput(b, t, d) = at(s, 0) * at(p, M);
+        Number carried = 0;
+        for (index_t j = 0; j < M; ++j) carried += at(p, j) * at(s, j);
+        for (index_t j = 0; j < M; ++j)
+          dstate(b, d, j) = read     ? at(p, j) * at(s, 0) + at(s, j + 1)
+                            : j == 0 ? carried
+                                     : at(s, j - 1);
+      }
+    }
+  }
+}
+
+/// The adjoint of `hlru_lags`: what arrives at each lag of each step, folded onto the step that made
+/// it, or onto the initial state.
+///   dy[t,d] = sum_j dlags[t+j,d,j],   dinitial[d,k] += sum over t, j with t - j = -1 - k
+/// shapes    dlags [B, T, D, M]   dy [B, T, D]   dinitial [B, D, M]
+/// effects   dy is overwritten, dinitial is added to
+/// throws    shape_error before any write
+inline void hlru_lags_backward(view<const double, 4> dlags, view<double, 3> dy,
+                               view<double, 3> dinitial) {
+  const index_t B = dy.extent(0), T = dy.extent(1), D = dy.extent(2), M = dlags.extent(3);
+  MASLIN_EXPECT(
+      dlags.extents() == (std::array{B, T, D, M}) && dinitial.extents() == (std::array{B, D, M}),
+      shape_error,
+      "reference::hlru_lags_backward: dlags must be [B, T, D, M], dy [B, T, D], "
+      "dinitial [B, D, M]");
+  for (index_t b = 0; b < B; ++b) {
+    for (index_t t = 0; t < T; ++t) {
+      for (index_t d = 0; d < D; ++d) {
+        dy(b, t, d) = 0;
+        for (index_t j = 0; j < M; ++j) {
+          if (t + j < T) dy(b, t, d) += dlags(b, t + j, d, j);
+          if (j > t) dinitial(b, d, j - t - 1) += dlags(b, t, d, j);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace maslin::inline MASLIN_ABI::reference

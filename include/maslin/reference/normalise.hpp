@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <span>
 
@@ -117,6 +118,53 @@ inline void normalise_row(normalise kind, std::span<double> row,
     case normalise::relu_l1: return detail::relu_l1(row);
     case normalise::tanh_l1: return detail::tanh_l1(row, smallest_normal);
     case normalise::lin_l1: return detail::lin_l1(row, smallest_normal);
+  }
+}
+
+/// The way back through a normalised row of ordinary numbers.
+///   p_k = w_k / n,   dz_k = phi'(z_k) / n (dp_k - e_k sum_l p_l dp_l),   e_k = dn / dw_k
+///   softmax     w = exp(z - max z)   phi' = w            e = 1
+///   sigmoid_l1  w = sigmoid(z)       phi' = w (1 - w)    e = 1
+///   relu_l1     w = max(z, 0)        phi' = 1 for z > 0  e = 1
+///   tanh_l1     w = tanh(z)          phi' = 1 - w^2      e = sign w
+///   lin_l1      w = z                phi' = 1            e = sign z
+///   none        w = z                phi' = 1            e = 0, n = 1
+/// shapes    z, p, slope, share [M+1]: p, phi' / n and e of each logit
+/// numerics  Number's; a row of finite logits with n > 0
+template <class Number>
+void normalise_row_slopes(normalise kind, std::span<const Number> z, std::span<Number> p,
+                          std::span<Number> slope, std::span<Number> share) {
+  using std::abs, std::exp, std::tanh;
+  const std::size_t K = z.size();
+  const Number one = 1;
+  Number top = z[0], n = kind == normalise::relu_l1 ? 0.001 * static_cast<double>(K) : 0.0;
+  for (const Number& x : z) top = top < x ? x : top;
+  for (std::size_t k = 0; k < K; ++k) {
+    Number w = z[k], derivative = 1;
+    if (kind == normalise::softmax) {
+      derivative = w = exp(z[k] - top);
+    } else if (kind == normalise::sigmoid_l1) {
+      // Divided by exp(top) where that is small, as all weights of the row are.
+      w = top < 0 ? exp(z[k] - top) / (one + exp(z[k])) : one / (one + exp(-z[k]));
+      derivative = w / (one + exp(z[k]));
+    } else if (kind == normalise::relu_l1) {
+      const bool on = z[k] > 0;
+      w = on ? z[k] : Number(0);
+      derivative = on ? 1 : 0;
+    } else if (kind == normalise::tanh_l1) {
+      w = tanh(z[k]);
+      derivative = one - w * w;
+    }
+    const bool is_signed = kind == normalise::tanh_l1 || kind == normalise::lin_l1;
+    p[k] = w;
+    slope[k] = derivative;
+    share[k] = kind == normalise::none ? 0 : !is_signed || z[k] > 0 ? 1 : z[k] < 0 ? -1 : 0;
+    n += abs(w);
+  }
+  if (kind == normalise::none) return;
+  for (std::size_t k = 0; k < K; ++k) {
+    p[k] = p[k] / n;
+    slope[k] = slope[k] / n;
   }
 }
 

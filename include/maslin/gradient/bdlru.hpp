@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// The adjoint of BD-LRU: maslin::bdlru::backward.
+
+#include <maslin/gradient/gate_rows.hpp>
+#include <maslin/mixer/bdlru.hpp>
+#include <maslin/recurrence/adjoint.hpp>
+#include <maslin/recurrence/gate_gradient.hpp>
+
+namespace maslin::inline MASLIN_ABI::gradient {
+
+template <class S, int M, normalise N, gates Order>
+struct bdlru<maslin::bdlru<S, M, N, Order>> {
+  using mixer = maslin::bdlru<S, M, N, Order>;
+
+  /// maslin::bdlru::backward, which documents it.
+  template <class Policy>
+  static void run(const mixer& m, const Policy& policy, const typename mixer::tokens& u,
+                  const typename mixer::saved& keep, view<const S, 4> dy,
+                  const typename mixer::gradients& d, typename mixer::state& dstate) {
+    const check::caller who{"bdlru", "backward"};
+    scan::check_policy(who, policy);
+    auto source = checked(who, m, u, keep, dy, d, dstate);
+    source.first.streaming =
+        !d.accumulate && source.may_stream && streams(policy, source.moved_bytes);
+    scan::run(policy, source, dstate);
+  }
+
+ private:
+  static constexpr auto count = static_cast<std::size_t>(M);
+  template <class V>
+  using algebra = recurrence::adjoint_block<V, M>;
+
+  struct kernel : reverse_kernel<kernel, S, 2> {
+    template <class V>
+    using recurrence = algebra<V>;
+    static constexpr int order = M;
+    static constexpr std::array<index_t, 2> per_channel{M * (M + 1), M};  // gate, input
+
+    typename mixer::kernel forward{};
+    index_t y_step = M, dy_step = M;  // from block to block
+    const typename mixer::state* initial = nullptr;
+    const S* before = nullptr;  // h[-1] of this sequence
+    index_t group = 1;
+
+    [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
+      kernel k = *this;
+      k.shift(b, t);
+      k.forward = forward.shifted(b, t);
+      return k;
+    }
+    void enter(index_t b) noexcept {
+      this->enter_sequence(b);
+      before = initial->row(b);
+    }
+    template <class V, class N_>
+    [[nodiscard]] typename algebra<V>::token token(index_t r, index_t c, N_ n) const noexcept {
+      const index_t t = this->time_of(r);
+      const auto gates_of = forward.template token<V>(t, c, n);
+      typename algebra<V>::token u;
+      for (int i = 0; i < M; ++i) u.rows[i] = gates_of.row(i);
+      simd::load_columns<V, M>(this->dy.at(t) + c * dy_step, dy_step, n, u.dy);
+      return u;
+    }
+    /// h[t]
+    template <class V, class N_>
+    void values(index_t t, index_t c, N_ n, V (&h)[count]) const noexcept {
+      if (t >= 0) return simd::load_columns<V, M>(this->y.at(t) + c * y_step, y_step, n, h);
+      const S* const from = scan::state_of(before, c, M);
+      each<M>([&](int k) { h[k] = lane<V>::load(from + k * scan::state_lanes); });
+    }
+    template <class V, class N_>
+    void back(index_t t, index_t c, N_ n, S* carry,
+              const typename kernel::row_set& to) const noexcept {
+      using L = lane<V>;
+      V h[count], earlier[count], s[count], sum[count], own[count], dinput[count];
+      if constexpr (L::width > 1)
+        if (this->fetch) fetch_ahead<V>(t, c);
+      const auto u = forward.template token<V>(t, c, n);
+      values<V>(t, c, n, h);
+      values<V>(t - 1, c, n, earlier);
+      simd::load_columns<V, M>(this->dy.at(t) + c * dy_step, dy_step, n, s);
+      each<M>([&](int k) {
+        s[k] = s[k] + L::load(carry + k * scan::state_lanes);
+        sum[k] = L::broadcast(S(0));
+      });
+      for (int i = 0; i < M; ++i) {
+        V z[count + 1], p[count], dz[count + 1];
+        u.logits(i, z);
+        const auto g = maslin::recurrence::gate_gradient_of<N>(z);
+        each<M + 1>([&](int k) {
+          const V read = k < M ? earlier[k] : u.input[i];
+          dz[k] = s[i] * g.slope[k] * (read - maslin::recurrence::denominator_share<N>(z[k], h[i]));
+        });
+        if (to[0])
+          store_gates<Order, V, M + 1>(to[0], group, i * (M + 1), c, n, dz, this->accumulate);
+        dinput[i] = s[i] * g.p[M];
+        own[i] = g.p[i];
+        each<M>([&](int k) { p[k] = g.p[k]; });
+        algebra<V>::add_row(i, p, s[i], sum);
+      }
+      each<M>(
+          [&](int k) { L::store(carry + k * scan::state_lanes, L::fma(own[k], s[k], sum[k])); });
+      if (to[1]) store_gates<gates::natural, V, M>(to[1], 1, 0, c, n, dinput, this->accumulate);
+    }
+    template <class V>
+    void fetch_ahead(index_t t, index_t c) const noexcept {
+      constexpr index_t bytes = M * lane<V>::width * static_cast<index_t>(sizeof(S));
+      if (t > 0) simd::prefetch_ahead<bytes>(this->y.at(t - 1) + c * y_step);
+      simd::prefetch_ahead<bytes>(this->dy.at(t) + c * dy_step);
+    }
+  };
+
+  static scan::source<kernel> checked(const check::caller& who, const mixer& m,
+                                      const typename mixer::tokens& u,
+                                      const typename mixer::saved& keep, const view<const S, 4>& dy,
+                                      const typename mixer::gradients& d,
+                                      const typename mixer::state& dstate) {
+    // What the forward call checks of tokens, y and a state; y is not written here.
+    const view<S, 4> y(const_cast<S*>(keep.y.data_handle()), keep.y.extents(), keep.y.strides());
+    const auto forward = m.checked(who, u.gate, u.input, y, u.offsets, keep.initial);
+    const index_t B = forward.batch, T = forward.length, G = m.blocks;
+    const std::array<index_t, 4> wanted{B, T, G, M};
+    memory_of_call memory(who);
+    memory.reads("dy", "[B, T, G, M]", dy, wanted);
+    memory.reads("saved.y", "[B, T, G, M]", keep.y, wanted);
+    memory.reads("input", "[B, T, G, M]", u.input, wanted);
+    memory.reads("gate", mixer::gate_axes, u.gate, u.gate.extents());
+    check_states(who, u.offsets, B, T, G, M, keep.initial, dstate, memory);
+    const bool input = memory.writes("gradients.input", "[B, T, G, M]", d.input, wanted);
+    const bool gate = memory.writes("gradients.gate", mixer::gate_axes, d.gate, u.gate.extents());
+    if (gate && !d.gate.empty()) expect_block_layout(who, d.gate);
+
+    kernel k;
+    k.group = Order == gates::natural ? 1 : index_t{1} << forward.first.group_shift;
+    if (gate) k.out[0] = {scan::token_rows<S>::of(d.gate), d.gate.stride(2), k.group};
+    if (input) k.out[1] = {scan::token_rows<S>::of(d.input), d.input.stride(2), 1};
+    k.y = scan::token_rows<const S>::of(keep.y);
+    k.dy = scan::token_rows<const S>::of(dy);
+    k.y_step = keep.y.stride(2);
+    k.dy_step = dy.stride(2);
+    k.forward = forward.first;
+    k.initial = &keep.initial;
+    k.length = T;
+    k.offsets = u.offsets;
+    k.accumulate = d.accumulate;
+    const index_t moved_bytes = B * T * G * M * (2 * M + 6) * static_cast<index_t>(sizeof(S));
+    k.fetch = k.forward.fetch = moved_bytes >= exec::streaming_bytes;
+    return {.first = k,
+            .batch = B,
+            .length = T,
+            .offsets = u.offsets,
+            .channel_count = G,
+            .lane_multiple = forward.lane_multiple,
+            .moved_bytes = moved_bytes,
+            .may_stream = rows_are_dense<Order>(d.gate, k.group * M * (M + 1), k.group) &&
+                          (!input || d.input.stride(2) == M || G == 1)};
+  }
+  /// Rows of a block follow each other, groups are dense: as the gates themselves.
+  static void expect_block_layout(const check::caller& who, const view<S, mixer::gate_rank>& gate) {
+    if constexpr (Order == gates::grouped) {
+      layout::expect_dense_groups(who, gate, 3);
+    } else {
+      if (M > 1 && gate.stride(3) != M + 1)
+        who.refuse("gradients.gate must have rows of a block M+1 = " + std::to_string(M + 1) +
+                   " apart, got strides " + check::list(gate.strides()));
+    }
+  }
+};
+
+}  // namespace maslin::inline MASLIN_ABI::gradient

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// Writing the gradients of gate rows in the two orders of mixer/layout.hpp.
+
+#include <maslin/gradient/reverse.hpp>
+#include <maslin/mixer/layout.hpp>
+
+#include <cstring>
+
+namespace maslin::inline MASLIN_ABI::gradient {
+
+/// True if the channels of a row of gradients follow each other without gaps, whole groups of at most
+/// a state's lanes: such rows can be copied as one run. Gradients that are not wanted are no matter.
+template <gates Order, class S, int Rank>
+[[nodiscard]] bool rows_are_dense(const view<S, Rank>& gate, index_t numbers,
+                                  index_t group) noexcept {
+  return gate.data_handle() == nullptr ||
+         ((gate.extent(2) <= 1 || gate.stride(2) == numbers) && scan::state_lanes % group == 0);
+}
+
+/// Gates first .. first + Count - 1 of the n channels from c on, of rows of channels with `per_channel`
+/// gates: one register a gate.
+template <gates Order, class V, int Count, class S, class N>
+inline void store_gates(const gradient_row<S>& to, index_t group, index_t first, index_t c, N n,
+                        V (&x)[static_cast<std::size_t>(Count)], bool accumulate) noexcept {
+  using L = lane<V>;
+  constexpr int width = L::width;
+  if constexpr (Order == gates::natural) {
+    S* const at = to.at(c) + first;
+    if (accumulate) {
+      V old[static_cast<std::size_t>(Count)];
+      simd::load_columns<V, Count>(at, to.step, n, old);
+      each<Count>([&](int k) { x[k] = old[k] + x[k]; });
+    }
+    simd::store_columns<V, Count>(at, to.step, n, x);
+  } else {
+    const index_t lane_of = (c - to.origin) % group;
+    S* const at = to.first + (c - to.origin) / group * to.step + first * group + lane_of;
+    for (int k = 0; k < Count; ++k) {
+      S* const gate = at + k * group;
+      if constexpr (width <= default_group) {
+        store(gate, x[k], n, accumulate);
+      } else {
+        // A register wider than a group goes to two of them.
+        constexpr int half = static_cast<int>(default_group);
+        S both[static_cast<std::size_t>(width)];
+        L::store(both, x[k]);
+        for (int i = 0; i < n; ++i) {
+          S& one = i < half ? gate[i] : gate[to.step + i - half];
+          one = accumulate ? one + both[i] : both[i];
+        }
+      }
+    }
+  }
+}
+
+}  // namespace maslin::inline MASLIN_ABI::gradient

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// Walking the tokens of a recurrence from the last to the first, channels in lanes: the schedule of
+/// the adjoints. Time is counted from the end, so that the schedules of scan/run.hpp serve as they
+/// are: its token r is token T - 1 - r of the call, and nothing is flipped in memory.
+///
+/// A kernel derives from `reverse_kernel` and has
+///   order, recurrence<V>, token<V>(r, c, n)   the adjoint (recurrence/adjoint.hpp), for exec::chunked
+///   outputs                                   how many gradients have a time axis
+///   per_channel[outputs]                      numbers that a channel has in each of them
+///   back<V>(t, c, n, carry, to)               one token of the n channels from c on; `to` says where
+///                                             its gradients go
+
+#include <maslin/core/lane.hpp>
+#include <maslin/core/view.hpp>
+#include <maslin/gradient/call.hpp>
+#include <maslin/scan/call.hpp>
+#include <maslin/scan/policy.hpp>
+#include <maslin/scan/run.hpp>
+#include <maslin/scan/state.hpp>
+#include <maslin/simd/stream.hpp>
+
+#include <array>
+#include <span>
+#include <string>
+#include <utility>
+
+namespace maslin::inline MASLIN_ABI::gradient {
+
+/// True if a call that moves `bytes` writes past the cache.
+[[nodiscard]] inline bool streams(const exec::scalar&, index_t) noexcept { return false; }
+[[nodiscard]] inline bool streams(const exec::sequential& policy, index_t bytes) noexcept {
+  return policy.store == exec::stores::streaming ||
+         (policy.store == exec::stores::automatic && bytes >= exec::streaming_bytes);
+}
+[[nodiscard]] inline bool streams(const exec::chunked&, index_t bytes) noexcept {
+  return bytes >= exec::streaming_bytes;
+}
+template <class Executor, class Policy>
+[[nodiscard]] bool streams(const exec::bound_policy<Executor, Policy>& bound,
+                           index_t bytes) noexcept {
+  return streams(bound.policy, bytes);
+}
+
+/// The schedule of a call whose gradients are summed over time: in order, on as many threads.
+template <class Source, class State>
+void run_in_order(const exec::chunked& policy, const Source& source, State& state) {
+  scan::run(exec::sequential{.threads = policy.threads}, source, state);
+}
+template <class Executor, class Source, class State>
+void run_in_order(const exec::bound_policy<Executor, exec::chunked>& bound, const Source& source,
+                  State& state) {
+  scan::run(exec::on(*bound.where, exec::sequential{.threads = bound.policy.threads}), source,
+            state);
+}
+template <class Policy, class Source, class State>
+void run_in_order(const Policy& policy, const Source& source, State& state) {
+  scan::run(policy, source, state);
+}
+
+/// Refuses offsets that do not fit, and initial states or their gradients of another shape.
+/// throws    shape_error
+template <class State>
+void check_states(const check::caller& who, std::span<const index_t> offsets, index_t B, index_t T,
+                  index_t channels, index_t order, const State& initial, const State& dstate,
+                  memory_of_call& memory) {
+  if (!offsets.empty()) check::packed(who, offsets, B, T);
+  const index_t sequences = offsets.empty() ? B : static_cast<index_t>(offsets.size()) - 1;
+  for (const auto& [name, h] :
+       {std::pair{"saved.initial", &initial}, std::pair{"dstate", &dstate}}) {
+    scan::check_order(who, name, *h, order);
+    if (h->batch() != sequences || h->channels() != channels)
+      who.refuse(std::string(name) + " must be of B sequences and D channels = " +
+                 check::list(std::array{sequences, channels}) + ", got " +
+                 check::list(std::array{h->batch(), h->channels()}));
+    memory.reads(name, h->memory());
+  }
+  if (&initial == &dstate || check::overlap(initial.memory(), dstate.memory()))
+    who.refuse("dstate must not be saved.initial, got the same state");
+}
+
+/// Where the channels of one token of a gradient go: from channel `origin` on, the first of a group,
+/// each channel (grouped gates: each group) `step` numbers after the one before.
+template <class S>
+struct gradient_row {
+  S* first = nullptr;  // null: not wanted
+  index_t step = 0, origin = 0;
+
+  explicit operator bool() const noexcept { return first != nullptr; }
+  /// Channel c of a gradient without groups.
+  [[nodiscard]] S* at(index_t c) const noexcept { return first + (c - origin) * step; }
+};
+
+/// A gradient with a time axis: its rows, and how its channels lie in them.
+template <class S>
+struct gradient_out {
+  scan::token_rows<S> rows{};
+  index_t step = 0;   // from channel to channel, or from group to group
+  index_t group = 1;  // channels of a group
+};
+
+/// What the adjoint kernels share. `Kernel` is the class that derives from this.
+template <class Kernel, class S, std::size_t Outputs>
+struct reverse_kernel {
+  using scalar_type = S;
+  static constexpr std::size_t outputs = Outputs;
+  using row_set = std::array<gradient_row<S>, Outputs>;
+
+  std::array<gradient_out<S>, Outputs> out{};
+  scan::token_rows<const S> y{}, dy{};
+  index_t length = 0;                  // tokens of this sequence
+  std::span<const index_t> offsets{};  // packed sequences, if any
+  bool accumulate = false;
+  bool streaming = false;  // gradients are written past the cache
+  bool fetch = false;      // the call streams from memory
+
+  /// Tokens [first, last), counted from the end, of channels [begin, end).
+  template <class V>
+  void walk(S* carry, index_t first, index_t last, index_t begin, index_t end) const noexcept {
+    // A copy whose address nobody has: see scan::walk_rows.
+    const Kernel kernel = static_cast<const Kernel&>(*this);
+    for (index_t r = first; r < last; ++r) {
+      const index_t t = kernel.length - 1 - r;
+      if (streaming)
+        walk_past_cache<V>(kernel, carry, t, begin, end);
+      else
+        walk_row<V>(kernel, carry, t, begin, end, kernel.places(t, begin));
+    }
+    if (streaming) simd::stream_fence();
+  }
+
+ protected:
+  void shift(index_t b, index_t t) noexcept {
+    for (auto& o : out) o.rows.shift(b, t);
+    y.shift(b, t);
+    dy.shift(b, t);
+  }
+  void enter_sequence(index_t b) noexcept {
+    if (offsets.empty()) return;
+    const auto at = static_cast<std::size_t>(b);
+    length = offsets[at + 1] - offsets[at];
+  }
+  [[nodiscard]] index_t time_of(index_t r) const noexcept { return length - 1 - r; }
+
+ private:
+  [[nodiscard]] row_set places(index_t t, index_t begin) const noexcept {
+    row_set to;
+    for (std::size_t k = 0; k < Outputs; ++k) {
+      const index_t group = begin / out[k].group;
+      if (out[k].rows)
+        to[k] = {out[k].rows.at(t) + group * out[k].step, out[k].step, group * out[k].group};
+    }
+    return to;
+  }
+
+  /// Channels [begin, end) of one token; `begin` is a multiple of 16.
+  template <class V>
+  static void walk_row(const Kernel& kernel, S* carry, index_t t, index_t begin, index_t end,
+                       const row_set& to) noexcept {
+    const index_t whole = end - (end - begin) % lane<V>::width;
+    whole_registers<V>(kernel, carry, t, begin, whole, to);
+    if constexpr (lane<V>::width > 1)
+      if (whole < end) last_channels<V>(kernel, carry, t, whole, static_cast<int>(end - whole), to);
+  }
+  template <class V>
+  [[gnu::noinline, gnu::flatten]] static void whole_registers(const Kernel kernel, S* carry,
+                                                              index_t t, index_t begin, index_t end,
+                                                              const row_set to) noexcept {
+    for (index_t c = begin; c < end; c += lane<V>::width)
+      kernel.template back<V>(t, c, all_lanes<V>{}, scan::state_of(carry, c, Kernel::order), to);
+  }
+  template <class V>
+  [[gnu::noinline, gnu::flatten]] static void last_channels(const Kernel kernel, S* carry,
+                                                            index_t t, index_t c, int n,
+                                                            const row_set to) noexcept {
+    kernel.template back<V>(t, c, n, scan::state_of(carry, c, Kernel::order), to);
+  }
+
+  /// Gradients are made in L1, a piece of the row at a time, and copied out in whole lines.
+  template <class V>
+  [[gnu::noinline]] static void walk_past_cache(const Kernel& kernel, S* carry, index_t t,
+                                                index_t begin, index_t end) noexcept {
+    constexpr index_t piece = piece_channels();
+    alignas(64) S staged[static_cast<std::size_t>(piece * numbers())];
+    for (index_t c = begin; c < end; c += piece) {
+      const index_t stop = c + piece < end ? c + piece : end;
+      const row_set memory = kernel.places(t, c);
+      row_set to = memory;
+      S* room = staged;
+      bool whole = true;  // the padding of a last group is not ours to write
+      for (std::size_t k = 0; k < Outputs; ++k) {
+        whole = whole && (stop - c) % kernel.out[k].group == 0;
+        to[k] = {memory[k] ? room : nullptr, Kernel::per_channel[k] * kernel.out[k].group, c};
+        room += piece * Kernel::per_channel[k];
+      }
+      walk_row<V>(kernel, carry, t, c, stop, whole ? to : memory);
+      for (std::size_t k = 0; whole && k < Outputs; ++k)
+        if (to[k])
+          simd::stream_copy(memory[k].first, to[k].first, (stop - c) * Kernel::per_channel[k]);
+    }
+  }
+  /// Numbers that a channel has in all gradients together.
+  [[nodiscard]] static constexpr index_t numbers() noexcept {
+    index_t n = 0;
+    for (const index_t k : Kernel::per_channel) n += k;
+    return n;
+  }
+  [[nodiscard]] static constexpr index_t piece_channels() noexcept {
+    constexpr index_t staged_bytes = 8192;
+    const index_t fit = staged_bytes / static_cast<index_t>(sizeof(S)) / numbers();
+    return fit < scan::state_lanes ? scan::state_lanes
+                                   : fit / scan::state_lanes * scan::state_lanes;
+  }
+};
+
+}  // namespace maslin::inline MASLIN_ABI::gradient
