@@ -36,10 +36,25 @@ oracle_result by_oracle(const problem& p) {
   return r;
 }
 
+/// Gradients of gates, inputs and the initial state.
+template <class N>
+std::vector<std::vector<N>> backward(const problem& p) {
+  const index_t B = p.batch, T = p.steps, G = p.width, M = p.order;
+  const auto gate = numbers<N>(p.gate), input = numbers<N>(p.input),
+             initial = numbers<N>(p.initial), dy = numbers<N>(p.dy);
+  std::vector<N> y(input.size()), dgate(gate.size()), dinput(input.size()), dstate(initial.size());
+  const auto of = [&](auto& v) { return row_major(v.data(), B, T, G, M); };
+  maslin::reference::bdlru_backward<N>(p.kind, row_major(gate.data(), B, T, G, M, M + 1), of(input),
+                                       row_major(initial.data(), B, G, M), of(dy), of(y),
+                                       row_major(dgate.data(), B, T, G, M, M + 1), of(dinput),
+                                       row_major(dstate.data(), B, G, M));
+  return {dgate, dinput, dstate};
+}
+
 }  // namespace
 
 void run_bdlru(const test_case& test, verdict& into) {
-  test.allow_only({"gates", "v", "h", "initial_state"});
+  test.allow_only({"gates", "v", "h", "initial_state", "d_h", "d_gates", "d_v", "d_initial_state"});
   problem p{.kind = test.normalisation(), .order = test.order()};
   require_order(p.order);
   const shape size = test.extents("v", 4);
@@ -61,6 +76,10 @@ void run_bdlru(const test_case& test, verdict& into) {
     }
   }
 
+  read_gradients(test, "d_h",
+                 {{"d_gates", {B, T, G, M, M + 1}}, {"d_v", size}, {"d_initial_state", {B, G, M}}},
+                 size, p, golden);
+
   replay(test, p,
          {.name = {},
           .in_double = bdlru_paths<double>,
@@ -69,7 +88,10 @@ void run_bdlru(const test_case& test, verdict& into) {
           .oracle = by_oracle,
           .lags = nullptr,
           .sequential_factor = maslin::test::error_factor(walk::sequential, p.order, p.kind),
-          .chunked_factor = maslin::test::error_factor(walk::chunked, p.order, p.kind)},
+          .chunked_factor = maslin::test::error_factor(walk::chunked, p.order, p.kind),
+          .gradient_names = {"d_gates", "d_v", "d_initial_state"},
+          .gradients = backward<double>,
+          .gradient_bounds = backward<maslin::test::tracked<double>>},
          golden, into);
 }
 

@@ -8,7 +8,7 @@
 
 #include <maslin/core/types.hpp>
 #include <maslin/core/view.hpp>
-#include <maslin/mixer/bdlru.hpp>
+#include <maslin/gradient/bdlru.hpp>
 #include <maslin/mixer/layout.hpp>
 
 namespace golden {
@@ -21,7 +21,7 @@ void bdlru_paths(const problem& p, extent paths, const report& each) {
     constexpr index_t L = maslin::default_group;
     const index_t B = p.batch, T = p.steps, G = p.width, groups = (G + L - 1) / L;
     const std::vector<S> gate = converted<S>(p.gate), input = converted<S>(p.input),
-                         initial = converted<S>(p.initial);
+                         initial = converted<S>(p.initial), dy = converted<S>(p.dy);
     const auto x = maslin::row_major(input.data(), B, T, G, M);
     const auto h = maslin::row_major(initial.data(), B, G, M);
     const auto y = maslin::row_major(static_cast<S*>(nullptr), B, T, G, M);
@@ -30,6 +30,21 @@ void bdlru_paths(const problem& p, extent paths, const report& each) {
     const auto run = [&](const std::string& name, const auto& mixer, const auto& tokens) {
       const auto no_lags = [](const view<S, 4>&) { return std::vector<double>{}; };
       run_paths(name, mixer, tokens, y, h, M, paths, no_lags, each);
+      if (dy.empty()) return;
+      std::vector<S> dgate, dinput;
+      run_backward_paths(
+          name, mixer, tokens, y, h, maslin::row_major(dy.data(), B, T, G, M), paths,
+          [&](auto& d) {
+            dgate = unwritten<S>(tokens.gate.size());
+            dinput = unwritten<S>(x.size());
+            d.gate = {dgate.data(), tokens.gate.extents(), tokens.gate.strides()};
+            d.input = maslin::row_major(dinput.data(), B, T, G, M);
+          },
+          [&] {
+            return std::vector<std::vector<double>>{
+                natural_gates(dgate, B * T, G, M * (M + 1), name), {dinput.begin(), dinput.end()}};
+          },
+          each);
     };
 
     using natural = maslin::bdlru<S, M, decltype(n)::value, gates::natural>;

@@ -159,7 +159,7 @@ std::vector<double> test_case::values(const std::string& array, const shape& wan
 void test_case::allow_only(const std::vector<std::string>& arrays) const {
   for (const auto& [name, extents] : shapes_) {
     const bool known = std::find(arrays.begin(), arrays.end(), name) != arrays.end();
-    if (!known && !name.starts_with("d_")) {
+    if (!known) {
       throw bad_case("no meaning is known for the array '" + name + "' " + text(extents));
     }
   }

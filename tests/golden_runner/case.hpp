@@ -59,7 +59,7 @@ class test_case {
   /// The values of an array of the shape given.
   /// throws    bad_case
   [[nodiscard]] std::vector<double> values(const std::string& array, const shape& want) const;
-  /// Refuses arrays that are not listed here; gradients (`d_...`) are left alone.
+  /// Refuses arrays that are not listed here.
   /// throws    bad_case
   void allow_only(const std::vector<std::string>& arrays) const;
 

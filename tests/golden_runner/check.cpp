@@ -65,11 +65,23 @@ std::string verdict::text() const {
 
 void same_bytes::check(const outcome& run, verdict& into) {
   if (run.time != walk::sequential) return;
+  if (!run.gradients.empty()) return check_gradients(run, into);
   if (!has_first_) {
     first_ = run;
     has_first_ = true;
   } else if (!equal_bytes(first_.y, run.y) || !equal_bytes(first_.state, run.state)) {
     into.fail("not the same bytes: " + first_.path + " and " + run.path);
+  }
+}
+
+void same_bytes::check_gradients(const outcome& run, verdict& into) {
+  if (backward_.gradients.empty()) {
+    backward_ = run;
+    return;
+  }
+  for (std::size_t k = 0; k < run.gradients.size(); ++k) {
+    if (!equal_bytes(backward_.gradients[k], run.gradients[k]))
+      into.fail("not the same bytes of gradients: " + backward_.path + " and " + run.path);
   }
 }
 

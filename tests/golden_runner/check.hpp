@@ -4,6 +4,7 @@
 #include "case.hpp"
 #include "support/bound.hpp"
 #include "support/tolerance.hpp"
+#include "support/tracked.hpp"
 
 #include <array>
 #include <functional>
@@ -21,6 +22,8 @@ struct outcome {
   std::vector<double> y;
   std::vector<double> state;
   std::vector<double> lags;  ///< hlru only: all lags of every step, else empty
+  /// Of a backward pass: the gradients, as the subject names them; y, state and lags are then empty.
+  std::vector<std::vector<double>> gradients{};
 };
 using report = std::function<void(const outcome&)>;
 
@@ -61,8 +64,10 @@ class same_bytes {
   void check(const outcome& run, verdict& into);
 
  private:
+  void check_gradients(const outcome& run, verdict& into);
+
   bool has_first_ = false;
-  outcome first_;
+  outcome first_, backward_;
 };
 
 [[nodiscard]] double largest_finite(const std::vector<double>& values);
@@ -73,6 +78,22 @@ class same_bytes {
 /// Refuses a reference of which more than 90 % is zero or not finite: anything would pass.
 /// throws    bad_case
 void refuse_vacuous(const std::vector<double>& reference);
+
+/// The target of a gradient in float: the value of the double kernel, and the bound that the reference
+/// carried along.
+template <class Real>
+[[nodiscard]] target tracked_target(std::vector<double> value,
+                                    const std::vector<maslin::test::tracked<Real>>& bounds) {
+  target want{.value = std::move(value), .allowed = {}};
+  constexpr double chunked_factor = 3;
+  for (const auto& b : bounds) {
+    const double lost = double(b.lost) * double(std::numeric_limits<float>::min());
+    const double unit = double(b.roundings()) * maslin::test::unit_roundoff<float>;
+    want.allowed[0].push_back(unit + lost);
+    want.allowed[1].push_back(chunked_factor * unit + lost);
+  }
+  return want;
+}
 
 /// The target of a float run: the value of the double kernel, and the bound of the oracle.
 template <class Real>

@@ -30,6 +30,30 @@ std::vector<double> gate_of(decay form, std::vector<double> g) {
   return g;
 }
 
+/// Gradients of gates, inputs and the initial state.
+template <class N>
+std::vector<std::vector<N>> backward(decay form, const problem& p) {
+  const index_t B = p.batch, T = p.steps, D = p.width;
+  const auto gate = numbers<N>(p.gate), input = numbers<N>(p.input),
+             initial = numbers<N>(p.initial), dy = numbers<N>(p.dy);
+  std::vector<N> y(input.size()), dgate(gate.size()), dinput(input.size()), dstate(initial.size());
+  const auto of = [&](auto& v) { return row_major(v.data(), B, T, D); };
+  maslin::reference::diagonal_backward<N>(form, of(gate), of(input),
+                                          row_major(initial.data(), B, D), of(dy), of(y), of(dgate),
+                                          of(dinput), row_major(dstate.data(), B, D));
+  return {dgate, dinput, dstate};
+}
+
+/// The gradient of the gate of a form from that of the logarithm g of its decay a: dg = a da.
+std::vector<double> gate_gradient(decay form, std::vector<double> dg,
+                                  const std::vector<double>& g) {
+  for (std::size_t i = 0; i < dg.size(); ++i) {
+    if (form == decay::value) dg[i] /= std::exp(g[i]);
+    if (form == decay::complement) dg[i] /= -std::exp(g[i]);
+  }
+  return dg;
+}
+
 subject diagonal_of(decay form, const std::string& name) {
   subject mixer;
   mixer.name = name + " ";
@@ -55,6 +79,11 @@ subject diagonal_of(decay form, const std::string& name) {
                                                        row_major(input.data(), B, T, D), r.state);
     return r;
   };
+  mixer.gradient_names = {"d_gate", "d_x", "d_initial_state"};
+  mixer.gradients = [form](const problem& p) { return backward<double>(form, p); };
+  mixer.gradient_bounds = [form](const problem& p) {
+    return backward<maslin::test::tracked<double>>(form, p);
+  };
   mixer.sequential_factor = maslin::test::error_factor(walk::sequential, form);
   mixer.chunked_factor = maslin::test::error_factor(walk::chunked, form);
   return mixer;
@@ -65,7 +94,8 @@ subject diagonal_of(decay form, const std::string& name) {
 void run_diagonal(const test_case& test, verdict& into) {
   if (test.is_complex()) return run_complex_diagonal(test, into);
   if (test.has("recurrent_gate")) return run_rglru(test, into);
-  test.allow_only({"x", "g", "h", "h_final", "initial_state"});
+  test.allow_only(
+      {"x", "g", "h", "h_final", "initial_state", "d_out", "d_x", "d_g", "d_initial_state"});
 
   const shape size = test.extents("x", 3), state_size{size[0], size[2]};
   const index_t B = size[0], T = size[1], D = size[2];
@@ -83,9 +113,14 @@ void run_diagonal(const test_case& test, verdict& into) {
   }
   if (test.has("h_final")) golden.state = test.values("h_final", state_size);
 
+  read_gradients(test, "d_out", {{"d_g", size}, {"d_x", size}, {"d_initial_state", state_size}},
+                 size, p, golden);
+  const std::vector<std::vector<double>> stored = golden.gradients;
+
   for (const auto& [form, name] : {std::pair{decay::log, "log"}, std::pair{decay::value, "value"},
                                    std::pair{decay::complement, "complement"}}) {
     p.gate = gate_of(form, g);
+    if (!p.dy.empty()) golden.gradients[0] = gate_gradient(form, stored[0], g);
     replay(test, p, diagonal_of(form, name), golden, into);
   }
 }

@@ -6,7 +6,7 @@
 
 #include <maslin/core/types.hpp>
 #include <maslin/core/view.hpp>
-#include <maslin/mixer/diagonal.hpp>
+#include <maslin/gradient/diagonal.hpp>
 
 #include <complex>
 #include <vector>
@@ -18,7 +18,7 @@ void diagonal_paths(const problem& p, maslin::decay form, extent paths, const re
   using maslin::decay;
   const index_t B = p.batch, T = p.steps, D = p.width;
   const std::vector<S> gate = converted<S>(p.gate), input = converted<S>(p.input),
-                       initial = converted<S>(p.initial);
+                       initial = converted<S>(p.initial), dy = converted<S>(p.dy);
   const auto h = maslin::row_major(initial.data(), B, D);
   const auto y = maslin::row_major(static_cast<S*>(nullptr), B, T, D);
   const auto no_lags = [](const view<S, 3>&) { return std::vector<double>{}; };
@@ -28,6 +28,21 @@ void diagonal_paths(const problem& p, maslin::decay form, extent paths, const re
     const typename mixer::tokens tokens{.gate = maslin::row_major(gate.data(), B, T, D),
                                         .input = maslin::row_major(input.data(), B, T, D)};
     run_paths("", mixer{.channels = D}, tokens, y, h, 1, paths, no_lags, each);
+    if (dy.empty()) return;
+    std::vector<S> dgate, dinput;
+    run_backward_paths(
+        "", mixer{.channels = D}, tokens, y, h, maslin::row_major(dy.data(), B, T, D), paths,
+        [&](auto& d) {
+          dgate = unwritten<S>(B * T * D);
+          dinput = unwritten<S>(B * T * D);
+          d.gate = maslin::row_major(dgate.data(), B, T, D);
+          d.input = maslin::row_major(dinput.data(), B, T, D);
+        },
+        [&] {
+          return std::vector<std::vector<double>>{{dgate.begin(), dgate.end()},
+                                                  {dinput.begin(), dinput.end()}};
+        },
+        each);
   };
   switch (form) {
     case decay::value: return run.template operator()<decay::value>();

@@ -10,6 +10,7 @@
 #include <maslin/core/view.hpp>
 #include <maslin/reference/hlru.hpp>
 
+#include <utility>
 #include <vector>
 
 namespace golden {
@@ -44,6 +45,25 @@ oracle_result by_oracle(const problem& p) {
   r.y = maslin::test::hlru_bounds<double, float>(p.kind, row_major(gate.data(), B, T, D, M + 1),
                                                  row_major(input.data(), B, T, D), r.state);
   return r;
+}
+
+/// Gradients of gates, inputs and the initial state, from those of all lags.
+template <class N>
+std::vector<std::vector<N>> backward(const problem& p) {
+  const index_t B = p.batch, T = p.steps, D = p.width, M = p.order;
+  const auto gate = numbers<N>(p.gate), input = numbers<N>(p.input), dlags = numbers<N>(p.dy);
+  std::vector<N> y(input.size()), dgate(gate.size()), dinput(input.size()), dy(input.size()),
+      state = numbers<N>(p.initial), dstate(state.size()), unused(state.size());
+  maslin::reference::hlru_lags_backward<N>(row_major(dlags.data(), B, T, D, M),
+                                           row_major(dy.data(), B, T, D),
+                                           row_major(unused.data(), B, D, M));
+  maslin::reference::hlru_backward<N>(
+      maslin::gate_side::read, p.kind, row_major(gate.data(), B, T, D, M + 1),
+      row_major(input.data(), B, T, D), row_major(state.data(), B, D, M),
+      row_major(std::as_const(dy).data(), B, T, D), row_major(y.data(), B, T, D),
+      row_major(dgate.data(), B, T, D, M + 1), row_major(dinput.data(), B, T, D),
+      row_major(dstate.data(), B, D, M));
+  return {dgate, dinput, dstate};
 }
 
 /// The state after the last of T >= 1 tokens: h[T-1], ..., h[T-M].
@@ -85,7 +105,7 @@ void expand_constant(const test_case& test, problem& p, result& golden) {
 
 /// Gates [B, T, D, M+1], inputs [B, T, D], outputs with all lags [B, T, D, M] or without [B, T, D].
 void read_selective(const test_case& test, problem& p, result& golden) {
-  test.allow_only({"gates", "v", "h", "initial_state"});
+  test.allow_only({"gates", "v", "h", "initial_state", "d_h", "d_gates", "d_v", "d_initial_state"});
   const shape size = test.extents("v", 3);
   const index_t B = size[0], T = size[1], D = size[2], M = p.order;
   p.batch = B;
@@ -94,7 +114,18 @@ void read_selective(const test_case& test, problem& p, result& golden) {
   p.gate = test.values("gates", {B, T, D, M + 1});
   p.input = test.values("v", size);
   if (test.has("initial_state")) p.initial = test.values("initial_state", {B, D, M});
+  const shape all = {B, T, D, M};
+  read_gradients(test, "d_h",
+                 {{"d_gates", {B, T, D, M + 1}}, {"d_v", size}, {"d_initial_state", {B, D, M}}},
+                 test.rank("h") == 3 ? size : all, p, golden);
   if (test.rank("h") == 3) {
+    // What arrives at y alone arrives at lag 0.
+    std::vector<double> lags;
+    for (const double d : p.dy) {
+      lags.push_back(d);
+      lags.resize(lags.size() + static_cast<std::size_t>(M) - 1, 0.0);
+    }
+    p.dy = lags;
     golden.y = test.values("h", size);
     return;
   }
@@ -124,7 +155,10 @@ void run_hlru(const test_case& test, verdict& into) {
           .oracle = by_oracle,
           .lags = all_lags,
           .sequential_factor = maslin::test::error_factor(walk::sequential, p.order, p.kind),
-          .chunked_factor = maslin::test::error_factor(walk::chunked, p.order, p.kind)},
+          .chunked_factor = maslin::test::error_factor(walk::chunked, p.order, p.kind),
+          .gradient_names = {"d_gates", "d_v", "d_initial_state"},
+          .gradients = backward<double>,
+          .gradient_bounds = backward<maslin::test::tracked<double>>},
          golden, into);
 }
 

@@ -8,8 +8,10 @@
 
 #include <maslin/core/types.hpp>
 #include <maslin/core/view.hpp>
-#include <maslin/mixer/hlru.hpp>
+#include <maslin/gradient/hlru.hpp>
 #include <maslin/mixer/layout.hpp>
+
+#include <utility>
 
 namespace golden {
 
@@ -21,7 +23,7 @@ void hlru_paths(const problem& p, extent paths, const report& each) {
     constexpr index_t L = maslin::default_group;
     const index_t B = p.batch, T = p.steps, D = p.width, groups = (D + L - 1) / L;
     const std::vector<S> gate = converted<S>(p.gate), input = converted<S>(p.input),
-                         initial = converted<S>(p.initial);
+                         initial = converted<S>(p.initial), dlags = converted<S>(p.dy);
     const auto x = maslin::row_major(input.data(), B, T, D);
     const auto h = maslin::row_major(initial.data(), B, D, M);
     const auto y = maslin::row_major(static_cast<S*>(nullptr), B, T, D);
@@ -36,6 +38,24 @@ void hlru_paths(const problem& p, extent paths, const report& each) {
         return std::vector<double>(all.begin(), all.end());
       };
       run_paths(name, mixer, tokens, y, h, M, paths, lags, each);
+      if (dlags.empty()) return;
+      std::vector<S> dy = unwritten<S>(x.size()), dgate, dinput;
+      auto unused = mixer.make_state(B);
+      mixer.lags_backward(maslin::row_major(dlags.data(), B, T, D, M),
+                          maslin::row_major(dy.data(), B, T, D), unused);
+      run_backward_paths(
+          name, mixer, tokens, y, h, maslin::row_major(std::as_const(dy).data(), B, T, D), paths,
+          [&](auto& d) {
+            dgate = unwritten<S>(tokens.gate.size());
+            dinput = unwritten<S>(x.size());
+            d.gate = {dgate.data(), tokens.gate.extents(), tokens.gate.strides()};
+            d.input = maslin::row_major(dinput.data(), B, T, D);
+          },
+          [&] {
+            return std::vector<std::vector<double>>{natural_gates(dgate, B * T, D, M + 1, name),
+                                                    {dinput.begin(), dinput.end()}};
+          },
+          each);
     };
 
     using natural = maslin::hlru<S, M, decltype(n)::value, gates::natural>;

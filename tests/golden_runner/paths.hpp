@@ -28,6 +28,7 @@ struct problem {
   int order = 1;
   index_t batch = 0, steps = 0, width = 0;  // B, T, and D or G
   std::vector<double> gate{}, input{}, initial{};
+  std::vector<double> dy{};  ///< what arrives at the outputs; empty where a case has no gradients
 };
 
 /// All paths, or only one call of the default policy (which gives a float run its reference).
@@ -144,6 +145,50 @@ void run_paths(const std::string& name, const Mixer& mixer, const typename Mixer
             .state = {state_values.begin(), state_values.end()},
             .lags = lags_of(y)});
     }
+  }
+}
+
+/// Runs a scan that saves and its backward by every policy; dstate begins as zeros. `into(d)` gives
+/// gradients of a mixer somewhere to go, all poison before the call; `values()` reads them, as
+/// the subject names them but for the last, that of the initial state.
+template <class Mixer, class Output, class Initial, class Dy, class Into, class Values>
+void run_backward_paths(const std::string& name, const Mixer& mixer,
+                        const typename Mixer::tokens& tokens, const Output& y_shape,
+                        const Initial& initial, const Dy& dy, extent paths, Into&& into,
+                        Values&& values, const report& each) {
+  using S = typename Mixer::scalar_type;
+  namespace exec = maslin::exec;
+  using number = typename Output::value_type;
+  constexpr auto parts = static_cast<index_t>(sizeof(number) / sizeof(S));
+  const index_t B = y_shape.extent(0), T = y_shape.extent(1);
+  std::vector<S> y_values = unwritten<S>(parts * y_shape.size());
+  const Output y(reinterpret_cast<number*>(y_values.data()), y_shape.extents(), y_shape.strides());
+  auto state = mixer.make_state(B);
+  state.copy_from(initial);
+  auto keep = mixer.make_saved(B, T);
+  mixer.scan(exec::sequential{}, tokens, y, state, keep);
+
+  for (const policy& p : policies(paths)) {
+    typename Mixer::gradients d;
+    into(d);
+    auto dstate = mixer.make_state(B);
+    if (p.which == policy::kind::scalar)
+      mixer.backward(exec::scalar{}, tokens, keep, dy, d, dstate);
+    else if (p.which == policy::kind::sequential)
+      mixer.backward(exec::sequential{.threads = p.threads}, tokens, keep, dy, d, dstate);
+    else
+      mixer.backward(exec::chunked{.chunk = p.chunk, .threads = p.threads}, tokens, keep, dy, d,
+                     dstate);
+    std::vector<S> of_state = unwritten<S>(initial.size());
+    dstate.copy_to({of_state.data(), initial.extents(), initial.strides()});
+    outcome run{.path = name + (name.empty() ? "" : " ") + p.name() + " backward",
+                .time = p.time(),
+                .y = {},
+                .state = {},
+                .lags = {},
+                .gradients = values()};
+    run.gradients.emplace_back(of_state.begin(), of_state.end());
+    each(run);
   }
 }
 

@@ -1,50 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// \file
-/// Decoding allocates nothing. This file replaces the global operator new, plain and aligned, for
-/// the whole program that it is linked into; the replacements count, and otherwise do the usual.
+/// Decoding allocates nothing.
 
 #include "laws/mixer_laws.hpp"
-
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
-namespace {
-
-std::atomic<long> allocations{0};
-
-void* or_throw(void* p) {
-  if (p == nullptr) throw std::bad_alloc();
-  return p;
-}
-void* plain(std::size_t size) noexcept {
-  ++allocations;
-  return std::malloc(size == 0 ? 1 : size);
-}
-void* aligned(std::size_t size, std::align_val_t alignment) noexcept {
-  ++allocations;
-  const auto to = static_cast<std::size_t>(alignment);
-  // std::aligned_alloc wants whole multiples of the alignment.
-  return std::aligned_alloc(to, (size / to + 1) * to);
-}
-
-}  // namespace
-
-void* operator new(std::size_t size) { return or_throw(plain(size)); }
-void* operator new[](std::size_t size) { return or_throw(plain(size)); }
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return plain(size); }
-void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return plain(size); }
-void* operator new(std::size_t size, std::align_val_t to) { return or_throw(aligned(size, to)); }
-void* operator new[](std::size_t size, std::align_val_t to) { return or_throw(aligned(size, to)); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+#include "support/allocations.hpp"
 
 using namespace maslin;
 using namespace maslin::test;
@@ -67,13 +27,6 @@ std::vector<S> numbers_for(const std::array<index_t, Rank>& extents) {
   index_t n = 1;
   for (const index_t e : extents) n *= e;
   return std::vector<S>(static_cast<std::size_t>(n), S(0.25));
-}
-
-template <class F>
-long allocations_of(const F& f) {
-  const long before = allocations;
-  f();
-  return allocations - before;
 }
 
 }  // namespace

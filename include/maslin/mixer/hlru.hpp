@@ -206,6 +206,43 @@ struct hlru {
                 j <= t ? y(b, t - j, d)
                        : scan::state_of(initial.row(b), d, M)[(j - 1 - t) * scan::state_lanes];
   }
+  /// The adjoint of `lags`: what arrives at each lag of each token is folded onto the token that
+  /// made it, or onto the initial state.
+  ///   dy[b,t,d] = sum_j dout[b,t+j,d,j],   dinitial[b,d,k] += sum of dout[b,t,d,j], t - j = -1 - k
+  /// shapes    dout [B, T, D, M]   dy [B, T, D]   dinitial: of B sequences
+  /// layout    last axes unit stride, B and T strides free
+  /// aliasing  dy must not overlap dout or dinitial
+  /// numerics  M - 1 additions, lag 0 first
+  /// cost      B*T*D*M additions; no allocation
+  /// effects   dy is overwritten and then enters `backward`; dinitial is added to: give it what
+  ///           `backward` left in dstate
+  /// throws    shape_error before any write
+  void lags_backward(view<const S, 4> dout, view<S, 3> dy, state& dinitial) const
+      requires(Side == gate_side::read) {
+    const check::caller who{"hlru", "lags_backward"};
+    check::count(who, "channels", channels);
+    const index_t B = dy.extent(0), T = dy.extent(1), D = channels;
+    const auto in = check::layout<const S, 4>(who, "dout", "[B, T, D, M]", dout, {B, T, D, M}, 2);
+    const auto to = check::layout<S, 3>(who, "dy", "[B, T, D]", dy, {B, T, D}, 2);
+    scan::check_order(who, "dinitial", dinitial, M);
+    if (dinitial.batch() != B || dinitial.channels() != D)
+      who.refuse("dinitial must be [B, D] = " + check::list(std::array{B, D}) + ", got " +
+                 check::list(std::array{dinitial.batch(), dinitial.channels()}));
+    check::writable(who, "dy", to);
+    check::disjoint(who, "dy", to, "dout", in);
+    check::disjoint(who, "dy", to, "dinitial", dinitial.memory());
+    check::disjoint(who, "dinitial", dinitial.memory(), "dout", in);
+    for (index_t b = 0; b < B; ++b)
+      for (index_t t = 0; t < T; ++t)
+        for (index_t d = 0; d < D; ++d) {
+          S sum = dout(b, t, d, 0);
+          for (index_t j = 1; j < M && t + j < T; ++j) sum += dout(b, t + j, d, j);
+          dy(b, t, d) = sum;
+          for (index_t j = t + 1; j < M; ++j)
+            scan::state_of(dinitial.row(b), d, M)[(j - 1 - t) * scan::state_lanes] +=
+                dout(b, t, d, j);
+        }
+  }
 
  private:
   friend struct gradient::hlru<hlru>;

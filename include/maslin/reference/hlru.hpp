@@ -209,8 +209,9 @@ void hlru_backward(gate_side side, normalise kind, view<const Number, 4> gate,
 /// shapes    dlags [B, T, D, M]   dy [B, T, D]   dinitial [B, D, M]
 /// effects   dy is overwritten, dinitial is added to
 /// throws    shape_error before any write
-inline void hlru_lags_backward(view<const double, 4> dlags, view<double, 3> dy,
-                               view<double, 3> dinitial) {
+template <class Number>
+void hlru_lags_backward(view<const Number, 4> dlags, view<Number, 3> dy,
+                        view<Number, 3> dinitial) {
   const index_t B = dy.extent(0), T = dy.extent(1), D = dy.extent(2), M = dlags.extent(3);
   MASLIN_EXPECT(
       dlags.extents() == (std::array{B, T, D, M}) && dinitial.extents() == (std::array{B, D, M}),
