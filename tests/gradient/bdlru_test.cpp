@@ -10,7 +10,7 @@ using namespace maslin::test;
 }  // namespace
 
 TEST_CASE("the gradients of BD-LRU keep the laws at every block size", "[gradient][bdlru][law]") {
-  for_orders<MASLIN_TEST_ORDERS>([](auto order) {
+  for_orders<1, 2, 4, 8>([](auto order) {
     CAPTURE(int(order));
     const int rounds = order > 4 ? 5 : 20;
     check_gradient_laws(recurrent_gradients<bdlru<float, order>>(), 100 + order, rounds, 3, 12);

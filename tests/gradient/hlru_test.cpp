@@ -10,7 +10,7 @@ using namespace maslin::test;
 }  // namespace
 
 TEST_CASE("the gradients of H-LRU keep the laws at every order", "[gradient][hlru][law]") {
-  for_orders<MASLIN_TEST_ORDERS>([](auto order) {
+  for_orders<1, 2, 4, 8>([](auto order) {
     CAPTURE(int(order));
     check_gradient_laws(recurrent_gradients<hlru<float, order>>(), 100 + order, 30);
     check_gradient_laws(recurrent_gradients<hlru<double, order>>(), 200 + order, 15);

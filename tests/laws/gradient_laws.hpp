@@ -125,7 +125,7 @@ class gradient_subject {
   /// Ways that give the same bytes.
   [[nodiscard]] virtual std::vector<backward_way> ways() const {
     return {exec::sequential{}, exec::scalar{}, exec::sequential{.threads = 2},
-            exec::sequential{.threads = 7}};
+            exec::sequential{.threads = 7}, exec::sequential{.store = exec::stores::streaming}};
   }
   /// Pairs of ways whose bytes are equal to each other's alone.
   [[nodiscard]] virtual std::vector<std::pair<backward_way, backward_way>> chunked_ways() const {

@@ -38,6 +38,10 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
     using recurrence = algebra<V>;
     static constexpr int order = M;
     static constexpr std::array<index_t, 2> per_channel{M * (M + 1), M};  // gate, input
+    // Natural blocks are written a row at a time, which leaves lines half written.
+    template <class V>
+    static constexpr bool streams_registers =
+        Order == gates::grouped&& streams_gates<Order, V, M + 1>&& simd::streams_columns<V, M>;
 
     typename mixer::kernel forward{};
     index_t y_step = M, dy_step = M;  // from block to block
@@ -65,13 +69,14 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
       return u;
     }
     /// h[t]
-    template <class V, class N_>
+    template <class V, bool Early, class N_>
     void values(index_t t, index_t c, N_ n, V (&h)[count]) const noexcept {
-      if (t >= 0) return simd::load_columns<V, M>(this->y.at(t) + c * y_step, y_step, n, h);
+      if (!Early || t >= 0)
+        return simd::load_columns<V, M>(this->y.at(t) + c * y_step, y_step, n, h);
       const S* const from = scan::state_of(before, c, M);
       each<M>([&](int k) { h[k] = lane<V>::load(from + k * scan::state_lanes); });
     }
-    template <class V, class N_>
+    template <class V, bool Early, scan::leave How, class N_>
     void back(index_t t, index_t c, N_ n, S* carry,
               const typename kernel::row_set& to) const noexcept {
       using L = lane<V>;
@@ -79,8 +84,8 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
       if constexpr (L::width > 1)
         if (this->fetch) fetch_ahead<V>(t, c);
       const auto u = forward.template token<V>(t, c, n);
-      values<V>(t, c, n, h);
-      values<V>(t - 1, c, n, earlier);
+      values<V, Early>(t, c, n, h);
+      values<V, Early>(t - 1, c, n, earlier);
       simd::load_columns<V, M>(this->dy.at(t) + c * dy_step, dy_step, n, s);
       each<M>([&](int k) {
         s[k] = s[k] + L::load(carry + k * scan::state_lanes);
@@ -95,7 +100,7 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
           dz[k] = s[i] * g.slope[k] * (read - maslin::recurrence::denominator_share<N>(z[k], h[i]));
         });
         if (to[0])
-          store_gates<Order, V, M + 1>(to[0], group, i * (M + 1), c, n, dz, this->accumulate);
+          store_gates<Order, How, V, M + 1>(to[0], group, i * (M + 1), c, n, dz, this->accumulate);
         dinput[i] = s[i] * g.p[M];
         own[i] = g.p[i];
         each<M>([&](int k) { p[k] = g.p[k]; });
@@ -103,7 +108,8 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
       }
       each<M>(
           [&](int k) { L::store(carry + k * scan::state_lanes, L::fma(own[k], s[k], sum[k])); });
-      if (to[1]) store_gates<gates::natural, V, M>(to[1], 1, 0, c, n, dinput, this->accumulate);
+      if (to[1])
+        store_gates<gates::natural, How, V, M>(to[1], 1, 0, c, n, dinput, this->accumulate);
     }
     template <class V>
     void fetch_ahead(index_t t, index_t c) const noexcept {

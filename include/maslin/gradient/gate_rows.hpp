@@ -20,13 +20,19 @@ template <gates Order, class S, int Rank>
          ((gate.extent(2) <= 1 || gate.stride(2) == numbers) && scan::state_lanes % group == 0);
 }
 
-/// Gates first .. first + Count - 1 of the n channels from c on, of rows of channels with `per_channel`
-/// gates: one register a gate.
-template <gates Order, class V, int Count, class S, class N>
+/// True if whole registers of rows of `Count` gates can be written past the cache.
+template <gates Order, class V, int Count>
+inline constexpr bool streams_gates =
+    Order == gates::natural ? simd::streams_columns<V, Count> : lane<V>::width <= default_group;
+
+/// Gates first .. first + Count - 1 of the n channels from c on, one register a gate. Past the cache
+/// nothing is added and the registers are whole.
+template <gates Order, scan::leave How, class V, int Count, class S, class N>
 inline void store_gates(const gradient_row<S>& to, index_t group, index_t first, index_t c, N n,
                         V (&x)[static_cast<std::size_t>(Count)], bool accumulate) noexcept {
   using L = lane<V>;
   constexpr int width = L::width;
+  constexpr bool past = How == scan::leave::past_cache;
   if constexpr (Order == gates::natural) {
     S* const at = to.at(c) + first;
     if (accumulate) {
@@ -34,13 +40,19 @@ inline void store_gates(const gradient_row<S>& to, index_t group, index_t first,
       simd::load_columns<V, Count>(at, to.step, n, old);
       each<Count>([&](int k) { x[k] = old[k] + x[k]; });
     }
-    simd::store_columns<V, Count>(at, to.step, n, x);
+    simd::store_columns<V, Count, past>(at, to.step, n, x);
   } else {
-    const index_t lane_of = (c - to.origin) % group;
-    S* const at = to.first + (c - to.origin) / group * to.step + first * group + lane_of;
-    for (int k = 0; k < Count; ++k) {
-      S* const gate = at + k * group;
-      if constexpr (width <= default_group) {
+    // Registers meet groups of the usual size alone, which makes the divisions shifts.
+    const auto of_group = static_cast<std::size_t>(width > 1 ? default_group : group);
+    const auto from_origin = static_cast<std::size_t>(c - to.origin);
+    S* const at = to.first + static_cast<index_t>(from_origin / of_group) * to.step +
+                  first * static_cast<index_t>(of_group) +
+                  static_cast<index_t>(from_origin % of_group);
+    each<Count>([&](int k) {
+      S* const gate = at + k * static_cast<index_t>(of_group);
+      if constexpr (past) {
+        simd::stream_register(gate, x[k]);
+      } else if constexpr (width <= default_group) {
         store(gate, x[k], n, accumulate);
       } else {
         // A register wider than a group goes to two of them.
@@ -52,7 +64,7 @@ inline void store_gates(const gradient_row<S>& to, index_t group, index_t first,
           one = accumulate ? one + both[i] : both[i];
         }
       }
-    }
+    });
   }
 }
 

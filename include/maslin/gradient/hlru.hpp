@@ -39,6 +39,8 @@ struct hlru<maslin::hlru<S, M, N, Order, Side>> {
     using recurrence = algebra<V>;
     static constexpr int order = M;
     static constexpr std::array<index_t, 2> per_channel{M + 1, 1};  // gate, input
+    template <class V>
+    static constexpr bool streams_registers = streams_gates<Order, V, M + 1>;
 
     typename mixer::kernel forward{};
     const typename mixer::state* initial = nullptr;
@@ -69,12 +71,12 @@ struct hlru<maslin::hlru<S, M, N, Order, Side>> {
       return u;
     }
     /// h[t]
-    template <class V, class N_>
+    template <class V, bool Early, class N_>
     [[nodiscard]] V value(index_t t, index_t c, N_ n) const noexcept {
-      if (t >= 0) return lane<V>::load(this->y.at(t) + c, n);
+      if (!Early || t >= 0) return lane<V>::load(this->y.at(t) + c, n);
       return lane<V>::load(scan::state_of(before, c, M) - (t + 1) * scan::state_lanes);
     }
-    template <class V, class N_>
+    template <class V, bool Early, scan::leave How, class N_>
     void back(index_t t, index_t c, N_ n, S* carry,
               const typename kernel::row_set& to) const noexcept {
       using L = lane<V>;
@@ -88,34 +90,36 @@ struct hlru<maslin::hlru<S, M, N, Order, Side>> {
       const V input = forward.template values<V>(t, c, n);
       V dinput = s[0] * g.p[M];
       if constexpr (Side == gate_side::read)
-        by_reader<V>(t, c, n, z, g, s[0], input, dz);
+        by_reader<V, Early>(t, c, n, z, g, s[0], input, dz);
       else
-        by_writer<V>(t, c, n, z, g, s, input, dz);
+        by_writer<V, Early>(t, c, n, z, g, s, input, dz);
 
       typename algebra<V>::token u;
       each<M>([&](int k) { u.rows[0].gate[k] = g.p[k]; });
       algebra<V>::carry(u.rows, s);
       each<M>([&](int k) { L::store(carry + k * scan::state_lanes, s[k]); });
-      if (to[0]) store_gates<Order, V, M + 1>(to[0], group, 0, c, n, dz, this->accumulate);
-      if (to[1]) store(to[1].at(c), dinput, n, this->accumulate);
+      if (to[0]) store_gates<Order, How, V, M + 1>(to[0], group, 0, c, n, dz, this->accumulate);
+      V dinputs[1] = {dinput};
+      if (to[1])
+        store_gates<gates::natural, How, V, 1>(to[1], 1, 0, c, n, dinputs, this->accumulate);
     }
     /// dz_k = s slope_k (u_k - e_k h[t]): coefficient k multiplies u_k, all of them in one row.
-    template <class V, class N_>
+    template <class V, bool Early, class N_>
     void by_reader(index_t t, index_t c, N_ n, const V (&z)[count + 1],
                    const maslin::recurrence::gate_gradient<V, count + 1>& g, V s, V input,
                    V (&dz)[count + 1]) const noexcept {
-      const V h = value<V>(t, c, n);
+      const V h = value<V, Early>(t, c, n);
       each<M + 1>([&](int k) {
-        const V read = k < M ? value<V>(t - 1 - k, c, n) : input;
+        const V read = k < M ? value<V, Early>(t - 1 - k, c, n) : input;
         dz[k] = s * g.slope[k] * (read - maslin::recurrence::denominator_share<N>(z[k], h));
       });
     }
     /// dp_k = s_k h[t-1], dp_M = s_0 input: every coefficient belongs to a row of its own.
-    template <class V, class N_>
+    template <class V, bool Early, class N_>
     void by_writer(index_t t, index_t c, N_ n, const V (&z)[count + 1],
                    const maslin::recurrence::gate_gradient<V, count + 1>& g, const V (&s)[count],
                    V input, V (&dz)[count + 1]) const noexcept {
-      const V h = value<V>(t - 1, c, n);
+      const V h = value<V, Early>(t - 1, c, n);
       V sum = lane<V>::broadcast(S(0));
       each<M + 1>([&](int k) {
         dz[k] = k < M ? s[k] * h : s[0] * input;
