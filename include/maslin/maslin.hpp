@@ -10,6 +10,7 @@
 #include <maslin/core/version.hpp>
 #include <maslin/core/view.hpp>
 #include <maslin/fwd.hpp>
+#include <maslin/gradient/attention.hpp>
 #include <maslin/gradient/bdlru.hpp>
 #include <maslin/gradient/diagonal.hpp>
 #include <maslin/gradient/hlru.hpp>

@@ -89,6 +89,17 @@ template <class Real>
   const Real t = hyperbolic_tangent(x.value);
   return function_of<Real>(x, t, 1 - t * t, 6);
 }
+/// The natural logarithm, by one step of Newton's method for exp(y) = x from that of double.
+[[nodiscard]] inline double logarithm(double x) { return std::log(x); }
+[[nodiscard]] inline binary128 logarithm(binary128 x) {
+  const binary128 y = std::log(static_cast<double>(x));
+  const binary128 rest = x * exponential(-y) - 1;
+  return y + (rest - rest * rest / 2);
+}
+template <class Real>
+[[nodiscard]] tracked<Real> log(const tracked<Real>& x) {
+  return function_of<Real>(x, logarithm(x.value), 1 / x.value, 6);
+}
 template <class Real>
 [[nodiscard]] tracked<Real> sqrt(const tracked<Real>& x) {
   const Real r = square_root(x.value);

@@ -4,6 +4,7 @@
 /// \file
 /// Causal softmax attention over a key-value cache.
 
+#include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/mixer/attention_walk.hpp>
 
@@ -111,6 +112,32 @@ struct attention {
     }
   };
 
+  /// What `backward` needs beside the tokens. `scan` fills it; by hand it is {.y = y, .lse = lse,
+  /// .initial = before}, the last being the state before the scan, if that held any key.
+  struct saved {
+    view<const S, 4> y{};                           // [B, T, H, E], memory of the caller's
+    view<const S, 3> lse{};                         // [B, T, H]; null: in `sums`
+    state initial{"attention", attention_shape{}};  // the keys and values before the call
+    aligned_vector<S> sums{};
+
+    [[nodiscard]] index_t bytes() const noexcept {
+      return initial.bytes() + static_cast<index_t>(sums.size() * sizeof(S));
+    }
+    [[nodiscard]] view<const S, 3> log_sum(index_t B, index_t T, index_t H) const {
+      if (lse.data_handle() != nullptr || index_t(sums.size()) != B * T * H) return lse;
+      return row_major(sums.data(), B, T, H);
+    }
+  };
+  /// Where gradients go; those whose pointer is null are not wanted. Slopes have none.
+  struct gradients {
+    view<S, 4> query{};  // [B, T, H, K]
+    view<S, 4> key{};    // [B, T, H', K]
+    view<S, 4> value{};  // [B, T, H', E]
+    view<S, 4> mask{};   // [B, T, H or 1, N], as the mask
+    view<S, 1> sinks{};  // [H]
+    bool accumulate = false;
+  };
+
   /// The empty state of `batch` sequences of at most `capacity` tokens, all of which it keeps.
   /// throws    shape_error for a negative or absurd size, std::bad_alloc
   [[nodiscard]] state make_state(index_t batch, index_t capacity) const {
@@ -139,6 +166,41 @@ struct attention {
     run(policy, checked(who, u, y, lse, h));
   }
 
+  /// What a scan of T tokens leaves for `backward`: log-sum-exps, and a copy of the keys and values that
+  /// the state held before; `every` is for other mixers. Memory is taken by the first scan.
+  [[nodiscard]] saved make_saved(index_t batch, index_t length, index_t every = 0) const {
+    const check::caller who{"attention", "make_saved"};
+    for (const auto& [name, n] : {std::pair{"batch", batch}, {"length", length}, {"every", every}})
+      check::count(who, name, n);
+    return {};
+  }
+  /// The scan that fills `keep`, which refers to y: it must stay as it is until `backward`.
+  /// throws    shape_error before any write, std::bad_alloc, also before
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
+    const check::caller who{"attention", "scan"};
+    scan::check_policy(who, policy);
+    auto call = checked(who, u, y, {}, h);
+    keep.sums.resize(static_cast<std::size_t>(call.batch * call.length * heads));
+    keep.initial.keep(h);
+    keep.lse = {};
+    keep.y = y;
+    call.log_sum =
+        detail::head_rows<S>::of(row_major(keep.sums.data(), call.batch, call.length, heads));
+    run(policy, call);
+  }
+  /// The adjoint of `scan`, in gradient/attention.hpp: gradients of the tokens from that of y, dy, and
+  /// if there is one of the log-sum-exps, dlse. `dstate` enters as the gradient of the final state and
+  /// leaves as that of the initial one: of the keys and values before the call.
+  /// throws    shape_error before any write, std::bad_alloc, also before
+  template <scan::policy Policy, class Adjoint = gradient::attention<attention>>
+  void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 4> dy,
+                const gradients& d, state& dstate, view<const S, 3> dlse = {}) const {
+    static_assert(complete<Adjoint>,
+                  "attention::backward is defined in <maslin/gradient/attention.hpp>: include it");
+    Adjoint::run(*this, policy, u, keep, dy, d, dstate, dlse);
+  }
+
   /// Decode: one token of every sequence, on the caller's thread. No allocation, no lock.
   /// throws    shape_error before any write
   void step(const token& u, output_token y, state& h, log_sums_token lse = {}) const {
@@ -164,10 +226,11 @@ struct attention {
   }
 
  private:
+  friend struct gradient::attention<attention>;
   using call_type = detail::attention_call<S, C>;
 
-  template <class Policy>
-  static void run(const Policy& policy, const call_type& call) {
+  template <class Policy, class Call>
+  static void run(const Policy& policy, const Call& call) {
     using bare_type = std::remove_cvref_t<decltype(scan::detail::bare(policy))>;
     using V = std::conditional_t<std::same_as<bare_type, exec::scalar>, S, simd::native<S>>;
     const index_t threads = scan::detail::threads_of(scan::detail::bare(policy));
@@ -180,6 +243,14 @@ struct attention {
   }
 
   [[nodiscard]] index_t cached_heads() const noexcept { return key_heads == 0 ? heads : key_heads; }
+
+  [[nodiscard]] detail::attention_rule<S> rule() const noexcept {
+    return {.scale = scale == 0 ? S(1 / std::sqrt(static_cast<double>(key_dim))) : scale,
+            .cap = cap,
+            .slopes = slopes.data_handle(),
+            .sinks = sinks.data_handle(),
+            .window = window};
+  }
 
   void check_sizes(const check::caller& who) const {
     check::count(who, "heads", heads);
@@ -227,11 +298,7 @@ struct attention {
     call.length = T;
     call.heads = heads;
     call.cache = &h;
-    call.rule = {.scale = scale == 0 ? S(1 / std::sqrt(static_cast<double>(key_dim))) : scale,
-                 .cap = cap,
-                 .slopes = slopes.data_handle(),
-                 .sinks = sinks.data_handle(),
-                 .window = window};
+    call.rule = rule();
     for (index_t b = 0; b < sequences; ++b)
       if (const index_t n = call.tokens(b); n > h.capacity() - h.position(b))
         who.refuse("tokens must fit in the state's capacity of " + std::to_string(h.capacity()) +

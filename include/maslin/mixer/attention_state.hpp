@@ -7,6 +7,7 @@
 #include <maslin/core/aligned.hpp>
 #include <maslin/core/check.hpp>
 #include <maslin/core/record.hpp>
+#include <maslin/core/view.hpp>
 #include <maslin/scan/state.hpp>
 #include <maslin/simd/storage.hpp>
 
@@ -118,6 +119,31 @@ class attention_state {
     shape_.capacity = tokens;
   }
 
+  /// Writes keys first, first + 1, ... of sequence b to `key` [n, H', K] and their values to `value`
+  /// [n, H', E], of any strides.
+  /// throws    shape_error before any write, also for keys that are no longer kept
+  void copy_to(index_t b, index_t first, const view<S, 3>& key, const view<S, 3>& value) const {
+    const check::caller who{mixer_, "state::copy_to"};
+    if (b < 0 || b >= batch())
+      who.refuse("sequence must be in [0, " + std::to_string(batch()) + "), got " +
+                 std::to_string(b));
+    const index_t n = key.extent(0), H = shape_.heads;
+    check::layout(who, "key", "[n, H', K]", key, {n, H, shape_.key_dim}, 1);
+    check::layout(who, "value", "[n, H', E]", value, {n, H, shape_.value_dim}, 1);
+    if (n > 0 && (first < first_needed(position(b)) || first > position(b) - n))
+      who.refuse("keys must be of those from " + std::to_string(first_needed(position(b))) +
+                 " to " + std::to_string(position(b)) + ", got " + std::to_string(n) + " from " +
+                 std::to_string(first));
+    for (index_t i = 0; i < n; ++i)
+      for (index_t h = 0; h < H; ++h) {
+        const C* const keys = block_of(b, h, first + i) + (first + i) % block;
+        const C* const row =
+            block_of(b, h, first + i) + block * shape_.key_dim + (first + i) % block * value_row_;
+        for (index_t k = 0; k < shape_.key_dim; ++k) key(i, h, k) = static_cast<S>(keys[k * block]);
+        for (index_t e = 0; e < shape_.value_dim; ++e) value(i, h, e) = static_cast<S>(row[e]);
+      }
+  }
+
   /// Writes one record of core/record.hpp: the keys and values that later tokens may read, as
   /// numbers of S.
   /// throws    state_error if the stream fails
@@ -183,6 +209,30 @@ class attention_state {
   }
   [[nodiscard]] const C* block_of(index_t b, index_t head, index_t j) const noexcept {
     return memory_.data() + block_offset(b, head, j);
+  }
+  /// Becomes a copy of `from` with room for no more than it has seen. Allocates only to grow.
+  /// throws    std::bad_alloc, nothing changed then
+  void keep(const attention_state& from) {
+    index_t seen = 0;
+    for (index_t b = 0; b < from.batch(); ++b) seen = std::max(seen, from.position(b));
+    const index_t blocks = from.is_ring() ? from.blocks_ : blocks_for(seen);
+    const index_t pairs = from.shape_.batch * from.shape_.heads, size = from.block_numbers();
+    memory_.reserve(static_cast<std::size_t>(pairs * blocks * size));
+    sequences_.reserve(from.sequences_.size());
+    memory_.resize(static_cast<std::size_t>(pairs * blocks * size));
+    sequences_ = from.sequences_;
+    for (index_t i = 0; i < pairs; ++i)
+      std::copy_n(from.memory_.data() + i * from.blocks_ * size, blocks * size,
+                  memory_.data() + i * blocks * size);
+    mixer_ = from.mixer_;
+    shape_ = from.shape_;
+    if (!is_ring()) shape_.capacity = seen;
+    value_row_ = from.value_row_;
+    blocks_ = blocks;
+  }
+  /// Notes that the keys of sequence b that later tokens may read are those up to `tokens`.
+  void stand_at(index_t b, index_t tokens) noexcept {
+    sequences_[static_cast<std::size_t>(b)] = {tokens, first_needed(tokens)};
   }
   /// Notes that the keys of `tokens` more tokens were written.
   void advance(index_t b, index_t tokens) noexcept {

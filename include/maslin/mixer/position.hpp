@@ -30,6 +30,7 @@ enum class rotary_pairs {
 /// shapes    x [B, T, H, K]
 /// layout    last axis unit stride, B, T and head strides free
 /// aliasing  x in place
+/// gradient  `backward` turns gradients by the negative angles, in place as well
 /// numerics  angles, sines and cosines in double by the standard library, then rounded to S; a
 ///           rotation is a product and an fma a number
 /// cost      B*T*width / 2 sines and cosines, B*T*H*width times two multiply-adds; no allocation
@@ -42,46 +43,56 @@ struct rotary {
   rotary_pairs pairs = rotary_pairs::interleaved;
 
   /// Token t of every sequence stands at first + t.
-  void apply(view<S, 4> x, index_t first) const {
-    check_call(x);
-    check_position(first);
-    for (index_t b = 0; b < x.extent(0); ++b) rotate(x, b, first);
-  }
+  void apply(view<S, 4> x, index_t first) const { turn(applied, x, first, 1); }
   /// Token t of sequence b stands at first[b] + t.
-  void apply(view<S, 4> x, std::span<const index_t> first) const {
-    check_call(x);
-    if (static_cast<index_t>(first.size()) != x.extent(0))
-      caller.refuse("first must be a position of each sequence, [" + std::to_string(x.extent(0)) +
-                    "], got [" + std::to_string(first.size()) + "]");
-    for (const index_t position : first) check_position(position);
-    for (index_t b = 0; b < x.extent(0); ++b) rotate(x, b, first[static_cast<std::size_t>(b)]);
+  void apply(view<S, 4> x, std::span<const index_t> first) const { turn(applied, x, first, 1); }
+
+  /// The adjoint of `apply`: gradients of rotated queries or keys become those of what was rotated.
+  void backward(view<S, 4> dx, index_t first) const { turn(reverted, dx, first, -1); }
+  void backward(view<S, 4> dx, std::span<const index_t> first) const {
+    turn(reverted, dx, first, -1);
   }
 
  private:
-  static constexpr check::caller caller{"rotary", "apply"};
+  static constexpr check::caller applied{"rotary", "apply"}, reverted{"rotary", "backward"};
+
+  void turn(const check::caller& who, const view<S, 4>& x, index_t first, S sign) const {
+    check_call(who, x);
+    check::count(who, "first", first);
+    for (index_t b = 0; b < x.extent(0); ++b) rotate(x, b, first, sign);
+  }
+  void turn(const check::caller& who, const view<S, 4>& x, std::span<const index_t> first,
+            S sign) const {
+    check_call(who, x);
+    if (static_cast<index_t>(first.size()) != x.extent(0))
+      who.refuse("first must be a position of each sequence, [" + std::to_string(x.extent(0)) +
+                 "], got [" + std::to_string(first.size()) + "]");
+    for (const index_t position : first) check::count(who, "first", position);
+    for (index_t b = 0; b < x.extent(0); ++b)
+      rotate(x, b, first[static_cast<std::size_t>(b)], sign);
+  }
 
   [[nodiscard]] index_t turned(const view<S, 4>& x) const {
     return width == 0 ? x.extent(3) : width;
   }
-  void check_call(const view<S, 4>& x) const {
-    const auto memory = check::layout<S, 4>(caller, "x", "[B, T, H, K]", x, x.extents(), 2);
-    check::writable(caller, "x", memory);
+  void check_call(const check::caller& who, const view<S, 4>& x) const {
+    const auto memory = check::layout<S, 4>(who, "x", "[B, T, H, K]", x, x.extents(), 2);
+    check::writable(who, "x", memory);
     if (width < 0 || turned(x) > x.extent(3) || turned(x) % 2 != 0)
-      caller.refuse("width must be an even number of at most K = " + std::to_string(x.extent(3)) +
-                    ", got " + std::to_string(turned(x)));
+      who.refuse("width must be an even number of at most K = " + std::to_string(x.extent(3)) +
+                 ", got " + std::to_string(turned(x)));
     if (!(base > 0) || !std::isfinite(base))
-      caller.refuse("base must be a finite number above 0, got " + std::to_string(base));
+      who.refuse("base must be a finite number above 0, got " + std::to_string(base));
   }
-  static void check_position(index_t first) { check::count(caller, "first", first); }
 
-  void rotate(const view<S, 4>& x, index_t b, index_t first) const {
+  void rotate(const view<S, 4>& x, index_t b, index_t first, S sign) const {
     using L = lane<S>;
     const index_t n = turned(x);
     for (index_t t = 0; t < x.extent(1); ++t)
       for (index_t j = 0; j < n / 2; ++j) {
         const double turn = std::pow(base, -2.0 * static_cast<double>(j) / static_cast<double>(n));
         const double angle = static_cast<double>(first + t) * turn;
-        const S c = static_cast<S>(std::cos(angle)), s = static_cast<S>(std::sin(angle));
+        const S c = static_cast<S>(std::cos(angle)), s = sign * static_cast<S>(std::sin(angle));
         const bool halves = pairs == rotary_pairs::halves;
         const index_t low = halves ? j : 2 * j, high = halves ? j + n / 2 : 2 * j + 1;
         for (index_t h = 0; h < x.extent(2); ++h) {
