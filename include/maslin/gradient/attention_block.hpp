@@ -4,9 +4,7 @@
 /// \file
 /// One block of 64 keys in attention's backward pass: what rows of queries owe to it and it to them.
 
-#include <maslin/gradient/attention_product.hpp>
-#include <maslin/gradient/attention_terms.hpp>
-#include <maslin/gradient/call.hpp>
+#include <maslin/gradient/attention_rows.hpp>
 #include <maslin/simd/math.hpp>
 
 #include <algorithm>
@@ -14,15 +12,8 @@
 
 namespace maslin::inline MASLIN_ABI::gradient::detail {
 
-/// What backward knows of a row before it meets a key: -lse and D = <dy, y> - dlse.
-template <class S>
-struct row_sums {
-  S* minus_log_sum;
-  S* delta;
-};
-
-/// A block of keys of one key-value head, packed, with the sums of its gradients; and the rows that
-/// are being added. All in memory of the caller's.
+/// A block of keys of one key-value head, packed, with the sums of its gradients, in memory of the
+/// caller's.
 ///   P_ij = e^(s_ij - lse_i)     dv_j += P_ij dy_i     dlogit_ij = P_ij (<dy_i, v_j> - D_i)
 ///   ds_ij = scale (1 - tanh^2) dlogit_ij     dk_j += ds_ij q_i     dq_i += sum_j ds_ij k_j
 /// Sums of a key are chains over its rows from the newest token back, which a later call has begun;
@@ -30,12 +21,11 @@ struct row_sums {
 template <class S>
 class attention_block {
  public:
-  static constexpr index_t most_rows = 96;
+  using rows_type = attention_rows<S>;
 
   /// Numbers of scratch that a block needs.
   [[nodiscard]] static index_t scratch_for(index_t K, index_t E) noexcept {
-    const index_t k = whole_columns(K), e = whole_columns(E);
-    return key_block * (3 * k + 2 * e) + most_rows * (2 * k + e + 2 * key_block);
+    return key_block * (3 * whole_columns(K) + 2 * whole_columns(E));
   }
 
   attention_block(const attention_terms<S>& terms, S* scratch) noexcept
@@ -43,23 +33,12 @@ class attention_block {
         K_(terms.key_dim),
         E_(terms.value_dim),
         key_row_(whole_columns(terms.key_dim)),
-        value_row_(whole_columns(terms.value_dim)) {
-    const auto take = [&](index_t n) {
-      S* const part = scratch;
-      scratch += n;
-      return part;
-    };
-    keys_across_ = take(key_block * key_row_);
-    keys_ = take(key_block * key_row_);
-    dkeys_ = take(key_block * key_row_);
-    values_across_ = take(key_block * value_row_);
-    dvalues_ = take(key_block * value_row_);
-    queries_ = take(most_rows * key_row_);
-    dqueries_ = take(most_rows * key_row_);
-    dys_ = take(most_rows * value_row_);
-    weight_ = take(most_rows * key_block);
-    dscore_ = take(most_rows * key_block);
-  }
+        value_row_(whole_columns(terms.value_dim)),
+        keys_across_(scratch),
+        keys_(keys_across_ + key_block * key_row_),
+        dkeys_(keys_ + key_block * key_row_),
+        values_across_(dkeys_ + key_block * key_row_),
+        dvalues_(values_across_ + key_block * value_row_) {}
 
   /// Takes the block that begins at key `first`.
   void open(index_t sequence, index_t head, index_t first) noexcept {
@@ -80,15 +59,23 @@ class attention_block {
     begin_sums();
   }
 
-  /// Adds rows n .. n + count - 1, some of which see the block.
+  /// The rows of the head that see a key of the block.
+  [[nodiscard]] key_range rows() const noexcept {
+    const index_t newest = std::min(first_ + key_block, end_) - 1;
+    key_range seen{0, x_.group() * std::min(end_ - position_, end_ - first_)};
+    if (x_.rule.window > 0)
+      seen.begin = std::clamp(x_.group() * (end_ - newest - x_.rule.window), index_t{0}, seen.end);
+    return seen;
+  }
+
+  /// Adds rows, some of which see the block.
   template <class V>
-  [[gnu::noinline]] void add(const row_sums<S>& sums, index_t n, index_t count) noexcept {
-    pack_rows<V>(sums, n, count);
-    find_ranges(n);
-    find_products<V>();
-    for (index_t r = 0; r < count_; ++r) weigh<V>(r);
-    add_to_keys<V>();
-    add_to_queries<V>();
+  [[gnu::noinline]] void add(const rows_type& rows) noexcept {
+    find_ranges(rows);
+    find_products<V>(rows);
+    for (index_t r = 0; r < rows.count; ++r) weigh<V>(rows, r);
+    add_to_keys<V>(rows);
+    add_to_queries<V>(rows);
   }
 
   /// Hands the gradients of the keys and values to where they belong.
@@ -105,26 +92,15 @@ class attention_block {
         continue;
       }
       const auto [b, t] = x_.token(sequence_, j - position_);
-      write<V>(x_.dkey.at(b, t, head_), dkey, K_, x_.accumulate);
-      write<V>(x_.dvalue.at(b, t, head_), dvalue, E_, x_.accumulate);
+      if (S* const to = x_.dkey.at(b, t, head_); to != nullptr)
+        write_row<V>(to, dkey, K_, x_.accumulate);
+      if (S* const to = x_.dvalue.at(b, t, head_); to != nullptr)
+        write_row<V>(to, dvalue, E_, x_.accumulate);
     }
   }
 
  private:
   static constexpr S infinity = std::numeric_limits<S>::infinity();
-
-  template <class V>
-  static void write(S* to, const S* from, index_t n, bool accumulate) noexcept {
-    using L = lane<V>;
-    if (to == nullptr) return;
-    index_t i = 0;
-    for (; i + L::width <= n; i += L::width)
-      store(to + i, L::load(from + i), all_lanes<V>{}, accumulate);
-    if (i < n) {
-      const int rest = static_cast<int>(n - i);
-      store(to + i, L::load(from + i, rest), rest, accumulate);
-    }
-  }
 
   /// Key c of the block and its value, from the state before the call or from the call. `lost` is 0
   /// while all numbers of keys are finite.
@@ -165,81 +141,50 @@ class attention_block {
     }
   }
 
-  /// Copies rows beside each other, those that see no key at all as zeros.
-  template <class V>
-  void pack_rows(const row_sums<S>& sums, index_t n, index_t count) noexcept {
-    count_ = count;
-    finite_ = true;
-    for (index_t r = 0; r < count; ++r) {
-      const index_t t = x_.tokens(sequence_) - 1 - (n + r) / x_.group();
-      const index_t h = head_ * x_.group() + (n + r) % x_.group();
-      const auto [b, at] = x_.token(sequence_, t);
-      row_[r] = {b, at, h, position_ + t, sums.minus_log_sum[n + r], sums.delta[n + r]};
-      const bool dead = row_[r].minus_log_sum == infinity;
-      const bool finite = pack<V>(queries_ + r * key_row_, x_.query.at(b, at, h), K_, dead);
-      finite_ = pack<V>(dys_ + r * value_row_, x_.dy.at(b, at, h), E_, dead) && finite && finite_;
-    }
-  }
-  /// Copies n numbers and zeros up to a whole group; true if all are finite.
-  template <class V>
-  [[nodiscard]] static bool pack(S* to, const S* from, index_t n, bool dead) noexcept {
-    using L = lane<V>;
-    V lost = L::broadcast(S(0));
-    const V zero = lost;
-    for (index_t i = 0; i < whole_columns(n); i += L::width) {
-      const int rest = static_cast<int>(std::clamp<index_t>(n - i, 0, L::width));
-      const V x = dead || rest == 0  ? zero
-                  : rest == L::width ? L::load(from + i)
-                                     : L::load(from + i, rest);
-      L::store(to + i, x);
-      lost = L::fma(x, zero, lost);
-    }
-    return L::all(lost == zero);
-  }
-
   /// Which keys each row sees, and which rows each key.
-  void find_ranges(index_t n) noexcept {
+  void find_ranges(const rows_type& rows) noexcept {
     whole_ = true;
-    for (index_t r = 0; r < count_; ++r) {
+    for (index_t r = 0; r < rows.count; ++r) {
       key_range& range = keys_of_[r];
-      const index_t at = row_[r].position;
+      const index_t at = rows.row[r].position;
       range.end = std::clamp(at + 1 - first_, index_t{0}, key_block);
       range.begin = std::min(std::max(x_.rule.first_key(at) - first_, index_t{0}), range.end);
-      if (row_[r].minus_log_sum == infinity) range = {};
+      if (rows.row[r].is_dead()) range = {};
       whole_ = whole_ && range.begin == 0 && range.end == key_block;
     }
     for (index_t c = 0; c < key_block; ++c) {
-      const index_t end = x_.group() * (end_ - first_ - c) - n;
+      const index_t end = x_.group() * (end_ - first_ - c) - rows.first;
       const index_t begin = x_.rule.window == 0 ? 0 : end - x_.group() * x_.rule.window;
-      rows_of_[c].end = std::clamp(end, index_t{0}, count_);
+      rows_of_[c].end = std::clamp(end, index_t{0}, rows.count);
       rows_of_[c].begin = std::clamp(begin, index_t{0}, rows_of_[c].end);
     }
   }
 
   /// <q_i, k_j> and <dy_i, v_j>, of the columns that rows see.
   template <class V>
-  void find_products() noexcept {
+  void find_products(const rows_type& rows) noexcept {
     const auto columns = [&](index_t i, index_t R) { return columns_of(span_of(keys_of_, i, R)); };
     const auto product_of = [&](const S* a, index_t a_row, const S* b, S* c, index_t depth) {
-      multiply<V>(product<S, index_t, fixed<1>>{a, a_row, {}, b, key_block, c, key_block, true},
-                  count_, columns, [&](index_t, index_t) {
-                    return key_range{0, depth};
-                  });
+      multiply<V>(
+          product<S, index_t, fixed<1>>{a, a_row, {}, b, key_block, c, key_block, onto::nothing},
+          rows.count, columns, [&](index_t, index_t) {
+            return key_range{0, depth};
+          });
     };
-    product_of(queries_, key_row_, keys_across_, weight_, K_);
-    if (wants_scores_) product_of(dys_, value_row_, values_across_, dscore_, E_);
+    product_of(rows.query, key_row_, keys_across_, rows.weight, K_);
+    if (wants_scores_) product_of(rows.dy, value_row_, values_across_, rows.dscore, E_);
   }
 
   /// Scores of row r to weights, and <dy, v> to gradients of the scores; 0 where nothing is seen.
   template <class V>
-  void weigh(index_t r) noexcept {
+  void weigh(const rows_type& rows, index_t r) noexcept {
     const key_range range = keys_of_[r];
-    S* const weight = weight_ + r * key_block;
-    S* const dscore = dscore_ + r * key_block;
+    S* const weight = rows.weight + r * key_block;
+    S* const dscore = rows.dscore + r * key_block;
     if (is_plain())
-      weigh_plain<V>(r, range);
+      weigh_plain<V>(rows, r, range);
     else
-      weigh_logits<V>(r, range);
+      weigh_logits<V>(rows, r, range);
     for (S* const x : {weight, dscore}) {
       std::fill_n(x, range.begin, S(0));
       std::fill_n(x + range.end, key_block - range.end, S(0));
@@ -250,13 +195,13 @@ class attention_block {
     return x_.mask.first == nullptr && x_.rule.slopes == nullptr && x_.rule.cap == 0;
   }
   template <class V>
-  void weigh_plain(index_t r, const key_range& range) noexcept {
+  void weigh_plain(const rows_type& rows, index_t r, const key_range& range) noexcept {
     using L = lane<V>;
-    const V scale = L::broadcast(x_.rule.scale), minus = L::broadcast(row_[r].minus_log_sum);
-    const V delta = L::broadcast(row_[r].delta);
+    const V scale = L::broadcast(x_.rule.scale), minus = L::broadcast(rows.row[r].minus_log_sum);
+    const V delta = L::broadcast(rows.row[r].delta);
     for (index_t c = range.begin / L::width * L::width; c < range.end; c += L::width) {
-      S* const weight = weight_ + r * key_block + c;
-      S* const dscore = dscore_ + r * key_block + c;
+      S* const weight = rows.weight + r * key_block + c;
+      S* const dscore = rows.dscore + r * key_block + c;
       const V p = simd::exp_weight(L::fma(L::load(weight), scale, minus));
       L::store(weight, p);
       L::store(dscore, (L::load(dscore) - delta) * p * scale);
@@ -265,9 +210,9 @@ class attention_block {
   /// The same with a soft cap, a slope and a mask. What a mask hides gets no part of a gradient, be
   /// its score NaN.
   template <class V>
-  void weigh_logits(index_t r, const key_range& range) noexcept {
+  void weigh_logits(const rows_type& rows, index_t r, const key_range& range) noexcept {
     using L = lane<V>;
-    const row_type& row = row_[r];
+    const auto& row = rows.row[r];
     const S* const mask = x_.mask.at(row.batch, row.time, row.head);
     S* const dmask = x_.dmask.at(row.batch, row.time, row.head);
     const V scale = L::broadcast(x_.rule.scale), cap = L::broadcast(x_.rule.cap);
@@ -275,8 +220,8 @@ class attention_block {
     const V minus = L::broadcast(row.minus_log_sum), delta = L::broadcast(row.delta);
     const V zero = L::broadcast(S(0)), one = L::broadcast(S(1)), nothing = L::broadcast(-infinity);
     for (index_t c = range.begin / L::width * L::width; c < range.end; c += L::width) {
-      S* const weight = weight_ + r * key_block + c;
-      S* const dscore = dscore_ + r * key_block + c;
+      S* const weight = rows.weight + r * key_block + c;
+      S* const dscore = rows.dscore + r * key_block + c;
       const int n = static_cast<int>(std::min<index_t>(L::width, range.end - c));
       const V bias = mask == nullptr ? zero : L::load(mask + first_ + c, n);
       const V distance =
@@ -302,88 +247,80 @@ class attention_block {
   }
 
   /// True if row r has a share in key c.
-  [[nodiscard]] bool sees(index_t r, index_t c) const noexcept {
+  [[nodiscard]] bool sees(const rows_type& rows, index_t r, index_t c) const noexcept {
     if (c < keys_of_[r].begin || c >= keys_of_[r].end) return false;
-    const S* const mask = x_.mask.at(row_[r].batch, row_[r].time, row_[r].head);
+    const S* const mask = x_.mask.at(rows.row[r].batch, rows.row[r].time, rows.row[r].head);
     return mask == nullptr || mask[first_ + c] != -infinity;
   }
 
+  /// True if a number that is not finite may meet the weight of a pair that is not seen.
+  [[nodiscard]] bool must_select(bool finite) const noexcept {
+    return !finite && (!whole_ || x_.mask.first != nullptr);
+  }
   template <class V>
-  void add_to_keys() noexcept {
-    const bool select = !finite_ && !(whole_ && x_.mask.first == nullptr);
-    const auto add = [&](const S* weight, const S* rows, S* sums, index_t row) {
-      if (select) return add_seen_rows(weight, rows, sums, row);
+  void add_to_keys(const rows_type& rows) noexcept {
+    const auto add = [&](const S* weight, const S* from, S* sums, index_t row) {
+      if (must_select(rows.finite)) return add_seen_rows(rows, weight, from, sums, row);
+      const product<S, fixed<1>, fixed<key_block>> p{weight, {},   {},  from,
+                                                     row,    sums, row, onto::begun};
       multiply<V>(
-          product<S, fixed<1>, fixed<key_block>>{weight, {}, {}, rows, row, sums, row, false},
-          key_block,
+          p, key_block,
           [&](index_t, index_t) {
             return key_range{0, row};
           },
           [&](index_t i, index_t R) { return span_of(rows_of_, i, R); });
     };
-    if (wants_values_) add(weight_, dys_, dvalues_, value_row_);
-    if (wants_keys_) add(dscore_, queries_, dkeys_, key_row_);
+    if (wants_values_) add(rows.weight, rows.dy, dvalues_, value_row_);
+    if (wants_keys_) add(rows.dscore, rows.query, dkeys_, key_row_);
   }
-  /// The same where rows hold numbers that are not finite: keys that they do not see leave them out.
-  void add_seen_rows(const S* weight, const S* rows, S* sums, index_t row) const noexcept {
+  /// The same where keys leave out the rows that do not see them.
+  void add_seen_rows(const rows_type& rows, const S* weight, const S* from, S* sums,
+                     index_t row) const noexcept {
     for (index_t c = 0; c < key_block; ++c)
-      for (index_t r = 0; r < count_; ++r) {
-        if (!sees(r, c)) continue;
+      for (index_t r = 0; r < rows.count; ++r) {
+        if (!sees(rows, r, c)) continue;
         for (index_t e = 0; e < row; ++e)
           sums[c * row + e] =
-              lane<S>::fma(weight[r * key_block + c], rows[r * row + e], sums[c * row + e]);
+              lane<S>::fma(weight[r * key_block + c], from[r * row + e], sums[c * row + e]);
       }
   }
 
   template <class V>
-  void add_to_queries() noexcept {
+  void add_to_queries(const rows_type& rows) const noexcept {
     if (x_.dquery.first == nullptr) return;
-    if (!keys_finite_ && !(whole_ && x_.mask.first == nullptr))
-      add_seen_keys();
-    else
-      multiply<V>(
-          product<S, fixed<key_block>, fixed<1>>{
-              dscore_, {}, {}, keys_, key_row_, dqueries_, key_row_, true},
-          count_,
-          [&](index_t, index_t) {
-            return key_range{0, key_row_};
-          },
-          [&](index_t i, index_t R) { return span_of(keys_of_, i, R); });
-    for (index_t r = 0; r < count_; ++r)
-      if (keys_of_[r].begin < keys_of_[r].end)
-        write<V>(x_.dquery.at(row_[r].batch, row_[r].time, row_[r].head), dqueries_ + r * key_row_,
-                 K_, true);
+    if (must_select(keys_finite_)) return add_seen_keys(rows);
+    const product<S, fixed<key_block>, fixed<1>> p{rows.dscore, {},          {},       keys_,
+                                                   key_row_,    rows.dquery, key_row_, onto::total};
+    multiply<V>(
+        p, rows.count,
+        [&](index_t, index_t) {
+          return key_range{0, key_row_};
+        },
+        [&](index_t i, index_t R) { return span_of(keys_of_, i, R); });
   }
-  void add_seen_keys() const noexcept {
-    for (index_t r = 0; r < count_; ++r)
+  /// The same where rows leave out the keys that they do not see.
+  void add_seen_keys(const rows_type& rows) const noexcept {
+    for (index_t r = 0; r < rows.count; ++r)
       for (index_t k = 0; k < key_row_; ++k) {
         S sum = 0;
         for (index_t c = keys_of_[r].begin; c < keys_of_[r].end; ++c)
-          if (sees(r, c))
-            sum = lane<S>::fma(dscore_[r * key_block + c], keys_[c * key_row_ + k], sum);
-        dqueries_[r * key_row_ + k] = sum;
+          if (sees(rows, r, c))
+            sum = lane<S>::fma(rows.dscore[r * key_block + c], keys_[c * key_row_ + k], sum);
+        rows.dquery[r * key_row_ + k] += sum;
       }
   }
 
-  /// One row: where it is in the arrays, where it stands, and its sums.
-  struct row_type {
-    index_t batch, time, head, position;
-    S minus_log_sum, delta;
-  };
   static constexpr S counting[64] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
   const attention_terms<S>& x_;
   index_t K_, E_, key_row_, value_row_;
-  index_t sequence_ = 0, head_ = 0, first_ = 0, position_ = 0, end_ = 0, count_ = 0;
+  S *keys_across_, *keys_, *dkeys_;  // [K][64], [64][K], [64][K], rows in whole groups of columns
+  S *values_across_, *dvalues_;      // [E][64], [64][E]
+  index_t sequence_ = 0, head_ = 0, first_ = 0, position_ = 0, end_ = 0;
   bool wants_keys_ = false, wants_values_ = false, wants_scores_ = false;
-  // Numbers of the block's keys and of the rows are all finite; every row sees the whole block.
-  bool keys_finite_ = true, finite_ = true, whole_ = true;
-  S *keys_across_, *values_across_;  // [K][64], [E][64]
-  S *keys_, *dkeys_, *dvalues_;      // [64][K], [64][K], [64][E], rows in whole groups of columns
-  S *queries_, *dqueries_, *dys_;    // [rows][K], [rows][K], [rows][E]
-  S *weight_, *dscore_;              // [rows][64]
-  row_type row_[most_rows];
-  key_range keys_of_[most_rows], rows_of_[key_block];
+  // Numbers of the block's keys are all finite; every row sees the whole block.
+  bool keys_finite_ = true, whole_ = true;
+  key_range keys_of_[rows_type::most], rows_of_[key_block];
 };
 
 }  // namespace maslin::inline MASLIN_ABI::gradient::detail

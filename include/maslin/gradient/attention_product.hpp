@@ -26,8 +26,14 @@ inline constexpr index_t column_group = 16;
 template <index_t N>
 using fixed = std::integral_constant<index_t, N>;
 
-/// c[i][j] <- begin + sum_p a(i, p) b[p][j], a(i, p) at a[i a_row + p a_step]; begin is 0 or what c
-/// holds.
+/// What becomes of what c holds.
+enum class onto {
+  nothing,  ///< c <- sum
+  begun,    ///< the chains of the sum begin with c
+  total,    ///< c <- c + sum
+};
+
+/// c[i][j] <- sum_p a(i, p) b[p][j], a(i, p) at a[i a_row + p a_step], onto what c holds.
 template <class S, class Row, class Step>
 struct product {
   const S* a;
@@ -37,7 +43,7 @@ struct product {
   index_t b_row;
   S* c;
   index_t c_row;
-  bool fresh;
+  onto what;
 };
 
 /// R rows from i on and N registers of columns from j on, over the terms of `depth`.
@@ -50,7 +56,7 @@ template <int R, int N, class V, class S, class Row, class Step>
   unrolled<R>([&](auto r) {
     unrolled<N>([&](auto n) {
       const S* from = c + static_cast<index_t>(r) * p.c_row + n * L::width;
-      sum[r][n] = p.fresh ? L::broadcast(S(0)) : L::load(from);
+      sum[r][n] = p.what == onto::begun ? L::load(from) : L::broadcast(S(0));
     });
   });
   const S* a = p.a + i * p.a_row + depth.begin * p.a_step;
@@ -59,8 +65,10 @@ template <int R, int N, class V, class S, class Row, class Step>
     maslin::detail::add_products<R, N>(
         sum, b, [&](auto r) { return a[static_cast<index_t>(r) * p.a_row]; });
   unrolled<R>([&](auto r) {
-    unrolled<N>(
-        [&](auto n) { L::store(c + static_cast<index_t>(r) * p.c_row + n * L::width, sum[r][n]); });
+    unrolled<N>([&](auto n) {
+      S* const to = c + static_cast<index_t>(r) * p.c_row + n * L::width;
+      L::store(to, p.what == onto::total ? L::load(to) + sum[r][n] : sum[r][n]);
+    });
   });
 }
 

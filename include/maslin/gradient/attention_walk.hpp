@@ -8,7 +8,9 @@
 #include <maslin/gradient/attention_block.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <limits>
 
 namespace maslin::inline MASLIN_ABI::gradient::detail {
 
@@ -39,6 +41,17 @@ class attention_walk {
 
  private:
   using block_type = attention_block<S>;
+  using rows_type = attention_rows<S>;
+  static constexpr index_t most_blocks = 4;
+  /// Bytes of blocks that rows are held against: what a second-level cache has beside them.
+  static constexpr index_t block_bytes = 320 << 10;
+
+  /// Blocks that rows meet at a time; each row is then read from its tensor that much less often.
+  [[nodiscard]] index_t blocks() const noexcept {
+    const index_t each =
+        block_type::scratch_for(x_.key_dim, x_.value_dim) * static_cast<index_t>(sizeof(S));
+    return std::clamp(block_bytes / std::max(each, index_t{1}), index_t{1}, most_blocks);
+  }
 
   /// One row of a mask's gradient is the sum over all heads: they are taken one after another.
   [[nodiscard]] bool shares_mask() const noexcept {
@@ -48,7 +61,8 @@ class attention_walk {
     return whole_columns(x_.longest() * x_.group());
   }
   [[nodiscard]] index_t slot_size() const noexcept {
-    return block_type::scratch_for(x_.key_dim, x_.value_dim) + 2 * sums_size();
+    return blocks() * block_type::scratch_for(x_.key_dim, x_.value_dim) +
+           rows_type::scratch_for(x_.key_dim, x_.value_dim) + 2 * sums_size();
   }
 
   template <class V>
@@ -63,16 +77,45 @@ class attention_walk {
     const row_sums<S> sums{scratch, scratch + sums_size()};
     if (!x_.accumulate) clear(sequence, head);
     find_sums<V>(sequence, head, sums, sinks + sequence * x_.heads);
-    block_type block(x_, scratch + 2 * sums_size());
+    rows_type rows(x_, scratch + 2 * sums_size());
+    S* const memory = scratch + 2 * sums_size() + rows_type::scratch_for(x_.key_dim, x_.value_dim);
     const index_t end = x_.position(sequence) + x_.tokens(sequence);
-    const index_t last = (end - 1) / key_block, first = oldest_key(sequence) / key_block;
-    for (index_t i = last; i >= first; --i) {
-      block.open(sequence, head, i * key_block);
-      const key_range rows = rows_that_see(sequence, i * key_block);
-      for (index_t n = rows.begin; n < rows.end; n += block_type::most_rows)
-        block.template add<V>(sums, n, std::min(block_type::most_rows, rows.end - n));
-      block.template close<V>();
+    index_t i = (end - 1) / key_block;
+    const index_t last = oldest_key(sequence) / key_block;
+    while (i >= last) {
+      const index_t count = std::min(blocks(), i - last + 1);
+      walk_blocks<V>(sequence, head, i, count, sums, rows, memory);
+      i -= count;
     }
+  }
+  /// Blocks newest, newest - 1, ..., `count` in all, and the rows that see them.
+  template <class V>
+  void walk_blocks(index_t sequence, index_t head, index_t newest, index_t count,
+                   const row_sums<S>& sums, rows_type& rows, S* memory) const noexcept {
+    const auto at = [&](index_t k) {
+      return memory + std::min(k, blocks() - 1) * block_type::scratch_for(x_.key_dim, x_.value_dim);
+    };
+    std::array<block_type, most_blocks> block{{{x_, at(0)}, {x_, at(1)}, {x_, at(2)}, {x_, at(3)}}};
+    key_range seen{};
+    const auto for_each_block = [&](const auto& f) {
+      for (index_t k = 0; k < count; ++k) f(block[static_cast<std::size_t>(k)], k);
+    };
+    for_each_block([&](block_type& b, index_t k) {
+      b.open(sequence, head, (newest - k) * key_block);
+      const key_range own = b.rows();
+      seen.begin = k == 0 ? own.begin : std::min(seen.begin, own.begin);
+      seen.end = std::max(seen.end, own.end);
+    });
+    for (index_t n = seen.begin; n < seen.end; n += rows_type::most) {
+      const index_t stop = std::min(n + rows_type::most, seen.end);
+      rows.template open<V>(sequence, head, sums, n, stop - n);
+      for_each_block([&](block_type& b, index_t) {
+        const key_range own = b.rows();
+        if (own.begin < stop && n < own.end) b.template add<V>(rows);
+      });
+      rows.template close<V>();
+    }
+    for_each_block([](block_type& b, index_t) { b.template close<V>(); });
   }
 
   /// The oldest key whose gradient changes or has to be written into the state's gradient.
@@ -81,16 +124,6 @@ class attention_walk {
     if (x_.dstate->is_ring()) return x_.dstate->first_needed(position);
     return std::min({x_.rule.first_key(position), x_.dstate->position(sequence), position});
   }
-  /// The rows of a head that see a key of the block.
-  [[nodiscard]] key_range rows_that_see(index_t sequence, index_t first) const noexcept {
-    const index_t end = x_.position(sequence) + x_.tokens(sequence);
-    const index_t newest = std::min(first + key_block, end) - 1;
-    key_range rows{0, x_.group() * std::min(x_.tokens(sequence), end - first)};
-    if (x_.rule.window > 0)
-      rows.begin = std::clamp(x_.group() * (end - newest - x_.rule.window), index_t{0}, rows.end);
-    return rows;
-  }
-
   /// Zeros the gradients that rows add to.
   void clear(index_t sequence, index_t head) const noexcept {
     for (index_t t = 0; t < x_.tokens(sequence); ++t) {
