@@ -53,6 +53,51 @@ TEST_CASE("three tokens of attention, worked out by hand", "[reference][attentio
   CHECK(close(lse[2], std::log(8.0)));
 }
 
+TEST_CASE("gradients of three tokens of attention, worked out by hand", "[reference][attention]") {
+  // Equal logits: y = 1, 2, 4; D = 1, 4, 12; dlogit = [0], [-1, 1], [-3, -1, 4].
+  const auto run = [](const std::vector<double>& query, const std::vector<double>& key) {
+    const std::vector<double> value{1, 3, 8}, dy{1, 2, 3};
+    std::vector<double> y(3), d(9);
+    const auto rows = [](auto* p) { return row_major(p, 1, 3, 1, 1); };
+    reference::attention_arrays x{
+        .query = rows(query.data()), .key = rows(key.data()), .value = rows(value.data())};
+    x.scale = 1;
+    reference::attention_backward(x, {.dy = rows(dy.data()),
+                                      .y = rows(y.data()),
+                                      .query = rows(d.data()),
+                                      .key = rows(d.data() + 3),
+                                      .value = rows(d.data() + 6)});
+    CHECK(close(y[2], 4));
+    return d;
+  };
+  const auto near = [](const std::vector<double>& got, const std::vector<double>& want) {
+    for (std::size_t i = 0; i < want.size(); ++i) CHECK(std::abs(got[i] - want[i]) < 1e-13);
+  };
+  near(run({0, 0, 0}, {1, 2, 4}), {0, 1, 11, 0, 0, 0, 3, 2, 1});
+  near(run({2, 3, 5}, {0, 0, 0}), {0, 0, 0, -18, -2, 20, 3, 2, 1});
+
+  // One key beside a sink of the same logit: P = 1/2, y = 1, D = dy y - dlse = 2 - 1.
+  const std::vector<double> zero{0}, value{2}, dy{2}, dlse{1}, later{4};
+  std::vector<double> y(1), d(5);
+  const auto one = [](auto* p) { return row_major(p, 1, 1, 1, 1); };
+  reference::attention_arrays x{
+      .query = one(zero.data()), .key = one(zero.data()), .value = one(value.data())};
+  x.mask = one(zero.data());
+  x.sinks = row_major(zero.data(), 1);
+  reference::attention_backward(x, {.dy = one(dy.data()),
+                                    .dlse = row_major(dlse.data(), 1, 1, 1),
+                                    .final_key = one(later.data()),
+                                    .final_value = one(later.data()),
+                                    .y = one(y.data()),
+                                    .query = one(d.data()),
+                                    .key = one(d.data() + 1),
+                                    .value = one(d.data() + 2),
+                                    .mask = one(d.data() + 3),
+                                    .sinks = row_major(d.data() + 4, 1)});
+  // dv = 4 + P dy, dmask = P (dy v - D), dsink = -P D.
+  near(d, {0, 4, 5, 1.5, -0.5});
+}
+
 TEST_CASE("each option of attention enters as its formula says", "[reference][attention]") {
   const small plain{{1, 1, 1}, {0, std::log(2.0), std::log(5.0)}, {8, 4, 16}};
   SECTION("queries that come after cached keys stand at the end") {
@@ -128,6 +173,8 @@ TEST_CASE("the reference of attention refuses shapes that do not fit", "[referen
                                          .key = row_major(p, 1, 4, 1, 3),
                                          .value = row_major(p, 1, 4, 1, 2)};
   CHECK_NOTHROW(reference::attention(fits, out));
+  CHECK_THROWS_AS(reference::attention_backward(fits, {.dy = row_major(p, 1, 2, 2, 3), .y = out}),
+                  maslin::shape_error);
   auto x = fits;
   x.key = row_major(p, 1, 1, 1, 3);
   x.value = row_major(p, 1, 1, 1, 2);

@@ -59,6 +59,20 @@ template <class Number>
   return {masked ? s + mask : s, slope, true};
 }
 
+template <class Number>
+void expect_fitting(const attention_arrays_of<Number>& x,
+                    const typename view<Number, 4>::shape& y) {
+  const auto [B, T, H, E] = y;
+  const index_t N = x.key.extent(1), groups = x.key.extent(2);
+  MASLIN_EXPECT(x.query.extent(0) == B && x.query.extent(1) == T && x.query.extent(2) == H &&
+                    x.key.extent(0) == B && x.value.extent(0) == B && x.value.extent(1) == N &&
+                    x.value.extent(2) == groups && x.value.extent(3) == E && N >= T && groups > 0 &&
+                    H % groups == 0 && x.key.extent(3) == x.query.extent(3),
+                shape_error,
+                "reference::attention: query must be [B, T, H, K], key [B, N, H', K], value "
+                "[B, N, H', E], y [B, T, H, E], with N >= T and H' dividing H");
+}
+
 /// Causal softmax attention in two passes: the largest logit, then the weights.
 ///   s_j = cap tanh(scale <query[t], key[j]> / cap) + slope[h] (j - p) + mask[t,j],  p = t + N - T
 ///   y[t] = sum_j e^(s_j - m) value[j] / l,   m = max_j s_j,   l = sum_j e^(s_j - m) + e^(sink[h] - m)
@@ -76,13 +90,7 @@ inline void attention(const attention_arrays& x, view<double, 4> y, view<double,
   constexpr double infinity = std::numeric_limits<double>::infinity();
   const index_t B = y.extent(0), T = y.extent(1), H = y.extent(2), E = y.extent(3);
   const index_t N = x.key.extent(1), groups = x.key.extent(2);
-  MASLIN_EXPECT(x.query.extent(0) == B && x.query.extent(1) == T && x.query.extent(2) == H &&
-                    x.key.extent(0) == B && x.value.extent(0) == B && x.value.extent(1) == N &&
-                    x.value.extent(2) == groups && x.value.extent(3) == E && N >= T && groups > 0 &&
-                    H % groups == 0 && x.key.extent(3) == x.query.extent(3),
-                shape_error,
-                "reference::attention: query must be [B, T, H, K], key [B, N, H', K], value "
-                "[B, N, H', E], y [B, T, H, E], with N >= T and H' dividing H");
+  expect_fitting(x, y.extents());
   std::vector<attention_logit<double>> row(static_cast<std::size_t>(N));
   for (index_t b = 0; b < B; ++b)
     for (index_t t = 0; t < T; ++t)
@@ -210,9 +218,10 @@ void for_each_element(const view<Number, 4>& v, const F& f) {
 /// numerics  those of Number; a row that sees nothing gives zeros
 /// cost      B*T*H*N times 3 K + 2 E multiply-adds; one row of logits is allocated
 /// effects   all gradients are overwritten
-/// throws    std::bad_alloc
+/// throws    shape_error before any write, std::bad_alloc
 template <class Number>
 void attention_backward(const attention_arrays_of<Number>& x, const attention_adjoint<Number>& d) {
+  expect_fitting(x, d.dy.extents());
   const index_t N = x.key.extent(1);
   const auto zero = [](Number& to, auto...) { to = 0; };
   for (const auto* v : {&d.query, &d.key, &d.value, &d.mask}) detail::for_each_element(*v, zero);
