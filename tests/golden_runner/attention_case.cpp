@@ -2,12 +2,18 @@
 #include "case.hpp"
 #include "check.hpp"
 #include "paths.hpp"
+#include "replay.hpp"
 #include "runs.hpp"
 #include "support/attention_bound.hpp"
+#include "support/tracked.hpp"
 
 #include <maslin/core/view.hpp>
 #include <maslin/reference/attention.hpp>
 
+#include <array>
+#include <limits>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace golden {
@@ -40,10 +46,65 @@ reference::attention_arrays arrays_of(const attention_problem& p) {
           .window = p.window};
 }
 
+constexpr std::array gradient_names{"d_q", "d_k", "d_v"};
+
+/// Gradients of queries, keys and values.
+template <class N>
+std::array<std::vector<N>, 3> backward(const attention_problem& p) {
+  const auto query = numbers<N>(p.query), key = numbers<N>(p.key), value = numbers<N>(p.value),
+             dy = numbers<N>(p.dy);
+  std::array<std::vector<N>, 3> d{query, key, value};
+  std::vector<N> y(dy.size());
+  const auto queries = [&](auto& v, index_t width) {
+    return row_major(v.data(), p.batch, p.steps, p.heads, width);
+  };
+  const auto keys = [&](auto& v, index_t width) {
+    return row_major(v.data(), p.batch, p.keys, p.key_heads, width);
+  };
+  const reference::attention_arrays_of<N> x{.query = queries(query, p.key_dim),
+                                            .key = keys(key, p.key_dim),
+                                            .value = keys(value, p.value_dim),
+                                            .scale = p.scale,
+                                            .window = p.window};
+  reference::attention_backward(x, {.dy = queries(dy, p.value_dim),
+                                    .y = queries(y, p.value_dim),
+                                    .query = queries(d[0], p.key_dim),
+                                    .key = keys(d[1], p.key_dim),
+                                    .value = keys(d[2], p.value_dim)});
+  return d;
+}
+
+/// The gradients that a run should have, and how far from them it may be.
+using gradient_targets = std::array<target, 3>;
+
+void compare(const std::string& type, const outcome& run, const target& y,
+             const gradient_targets& d, same_bytes& bytes, verdict& into) {
+  if (run.gradients.empty()) into.compare(type + run.path, "y", run.y, y);
+  for (std::size_t k = 0; k < run.gradients.size(); ++k)
+    into.compare(type + run.path, gradient_names[k], run.gradients[k], d[k]);
+  into.count_path();
+  bytes.check(run, into);
+}
+
+/// Bounds of float gradients around those of a double run. exp_weight(x) errs by 3 u + |x| u / 4 and
+/// the rounding of x by |x| u, where the bound has 2 u and at least |x| u: half as much again, and
+/// without fma |x| u more.
+void bound_gradients(const attention_problem& p, gradient_targets& d) {
+  constexpr double factor = maslin::fused_family ? 1.5 : 2.5;
+  const auto bounds = backward<maslin::test::tracked<double>>(p);
+  for (std::size_t k = 0; k < d.size(); ++k) {
+    std::vector<double> allowed;
+    for (const auto& x : bounds[k])
+      allowed.push_back(factor * maslin::test::unit_roundoff<float> * x.roundings() +
+                        double(std::numeric_limits<float>::min()) * x.lost);
+    d[k].allowed = {allowed, allowed};
+  }
+}
+
 }  // namespace
 
 void run_attention(const test_case& test, verdict& into) {
-  test.allow_only({"q", "k", "v", "out"});
+  test.allow_only({"q", "k", "v", "out", "d_out", "d_q", "d_k", "d_v"});
   const shape q = test.extents("q", 4), k = test.extents("k", 4), v = test.extents("v", 4);
   attention_problem p{.batch = q[0],
                       .steps = q[2],
@@ -68,20 +129,33 @@ void run_attention(const test_case& test, verdict& into) {
   reference::attention(arrays_of(p), out);
   into.compare("reference", "y", y, want);
 
+  gradient_targets gradients;
+  if (test.has("d_out")) {
+    p.dy = time_first(test, "d_out", {p.batch, p.heads, p.steps, p.value_dim});
+    const std::array sizes{q, k, v};
+    const auto by_reference = backward<double>(p);
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      const auto d = time_first(test, gradient_names[i], sizes[i]);
+      refuse_vacuous(d);
+      gradients[i] = target::within(d, test.tolerance(), largest_finite(d));
+      into.compare("reference", gradient_names[i], by_reference[i], gradients[i]);
+    }
+  }
+
   same_bytes doubles, floats;
   attention_paths<double>(p, extent::all, [&](const outcome& run) {
-    into.compare("double " + run.path, "y", run.y, want);
-    into.count_path();
-    doubles.check(run, into);
+    compare("double ", run, want, gradients, doubles, into);
   });
-  for (auto* values : {&p.query, &p.key, &p.value}) *values = to_float(std::move(*values));
+  for (auto* values : {&p.query, &p.key, &p.value, &p.dy}) *values = to_float(std::move(*values));
   const auto bounds = maslin::test::bounds_of(arrays_of(p), maslin::test::unit_roundoff<float>);
   target bounded{.value = {}, .allowed = {bounds.allowed, bounds.allowed}};
-  attention_paths<double>(p, extent::one, [&](const outcome& run) { bounded.value = run.y; });
+  if (!p.dy.empty()) bound_gradients(p, gradients);
+  attention_paths<double>(p, extent::one, [&](const outcome& run) {
+    if (run.gradients.empty()) bounded.value = run.y;
+    for (std::size_t i = 0; i < run.gradients.size(); ++i) gradients[i].value = run.gradients[i];
+  });
   attention_paths<float>(p, extent::all, [&](const outcome& run) {
-    into.compare("float " + run.path, "y", run.y, bounded);
-    into.count_path();
-    floats.check(run, into);
+    compare("float ", run, bounded, gradients, floats, into);
   });
 }
 

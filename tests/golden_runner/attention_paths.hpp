@@ -6,9 +6,69 @@
 
 #include <maslin/core/types.hpp>
 #include <maslin/core/view.hpp>
-#include <maslin/mixer/attention.hpp>
+#include <maslin/gradient/attention.hpp>
+
+#include <algorithm>
 
 namespace golden {
+
+/// Gradients of queries, keys and values by every policy; those of the keys without queries are in the
+/// state's.
+template <class S>
+void attention_backward_paths(const attention_problem& p, const maslin::attention<S>& mixer,
+                              const typename maslin::attention<S>::tokens& tokens,
+                              const typename maslin::attention<S>::tokens& cached, extent paths,
+                              const report& each) {
+  namespace exec = maslin::exec;
+  const index_t B = p.batch, T = p.steps, N = p.keys, H = p.heads, G = p.key_heads, K = p.key_dim,
+                E = p.value_dim, before = N - T;
+  const auto dy = converted<S>(p.dy);
+  for (const policy& how : policies(paths))
+    for (const bool ring : {false, true}) {
+      auto out = unwritten<S>(B * T * H * E), query = unwritten<S>(B * T * H * K),
+           keys = unwritten<S>(B * N * G * K), values = unwritten<S>(B * N * G * E);
+      auto state = ring ? mixer.make_state(B) : mixer.make_state(B, N);
+      auto dstate = ring ? mixer.make_state(B) : mixer.make_state(B, before);
+      mixer.append(cached, state);
+      auto keep = mixer.make_saved(B, T);
+      mixer.scan(exec::sequential{}, tokens, maslin::row_major(out.data(), B, T, H, E), state,
+                 keep);
+      const auto dkey = maslin::row_major(keys.data(), B, N, G, K);
+      const auto dvalue = maslin::row_major(values.data(), B, N, G, E);
+      const auto run = [&](const auto& policy) {
+        mixer.backward(policy, tokens, keep, maslin::row_major(dy.data(), B, T, H, E),
+                       {.query = maslin::row_major(query.data(), B, T, H, K),
+                        .key = maslin::time_range(dkey, before, N),
+                        .value = maslin::time_range(dvalue, before, N)},
+                       dstate);
+      };
+      switch (how.which) {
+        case policy::kind::scalar: run(exec::scalar{}); break;
+        case policy::kind::sequential: run(exec::sequential{.threads = how.threads}); break;
+        case policy::kind::chunked:
+          run(exec::chunked{.chunk = how.chunk, .threads = how.threads});
+          break;
+      }
+      for (index_t b = 0; b < B; ++b) {
+        // A ring has forgotten what no query sees.
+        const index_t kept = dstate.first_needed(before);
+        for (index_t j = 0; j < kept; ++j) {
+          std::fill_n(&dkey(b, j, 0, 0), G * K, S(0));
+          std::fill_n(&dvalue(b, j, 0, 0), G * E, S(0));
+        }
+        dstate.copy_to(b, kept, maslin::slice(maslin::time_range(dkey, kept, before), 0, b),
+                       maslin::slice(maslin::time_range(dvalue, kept, before), 0, b));
+      }
+      each({.path = how.name() + (ring ? " ring" : "") + " backward",
+            .time = walk::sequential,
+            .y = {},
+            .state = {},
+            .lags = {},
+            .gradients = {{query.begin(), query.end()},
+                          {keys.begin(), keys.end()},
+                          {values.begin(), values.end()}}});
+    }
+}
 
 template <class S>
 void attention_paths(const attention_problem& p, extent paths, const report& each) {
@@ -66,6 +126,7 @@ void attention_paths(const attention_problem& p, extent paths, const report& eac
               .state = {},
               .lags = {}});
       }
+  if (!p.dy.empty()) attention_backward_paths(p, mixer, tokens, cached, paths, each);
 }
 
 }  // namespace golden

@@ -81,6 +81,7 @@ struct attention_problem {
   index_t key_dim = 0, value_dim = 0, window = 0;
   double scale = 0;
   std::vector<double> query{}, key{}, value{};  // [B, T, H, K], [B, N, H', K], [B, N, H', E]
+  std::vector<double> dy{};                     // [B, T, H, E]; empty: no gradients
 };
 template <class S>
 void attention_paths(const attention_problem& p, extent paths, const report& each);

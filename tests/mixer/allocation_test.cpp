@@ -6,6 +6,8 @@
 #include "laws/mixer_laws.hpp"
 #include "support/allocations.hpp"
 
+#include <maslin/gradient/attention.hpp>
+
 using namespace maslin;
 using namespace maslin::test;
 
@@ -207,6 +209,30 @@ TEST_CASE("attention decodes into its cache without allocating", "[mixer][attent
   for (int t = 0; t < 1050; ++t) mixer.append(one, state);
   mixer.scan(exec::sequential{.threads = 3}, one, y1, state);
   CHECK(allocations_of([&] { mixer.scan(exec::sequential{.threads = 3}, one, y1, state); }) == 0);
+}
+
+TEST_CASE("a second backward pass of attention finds the memory of the first",
+          "[mixer][gradient][attention][allocation]") {
+  constexpr index_t T = 70, H = 4, K = 5, E = 6;
+  const std::vector<float> x(static_cast<std::size_t>(T * H * E), 0.25f);
+  std::vector<float> out(x.size()), dquery(x.size()), dkey(x.size()), dvalue(x.size());
+  const attention<float> mixer{.heads = H, .key_heads = 2, .key_dim = K, .value_dim = E};
+  const attention<float>::tokens tokens{.query = row_major(x.data(), 1, T, H, K),
+                                        .key = row_major(x.data(), 1, T, 2, K),
+                                        .value = row_major(x.data(), 1, T, 2, E)};
+  const attention<float>::gradients d{.query = row_major(dquery.data(), 1, T, H, K),
+                                      .key = row_major(dkey.data(), 1, T, 2, K),
+                                      .value = row_major(dvalue.data(), 1, T, 2, E)};
+  auto state = mixer.make_state(1, 3 * T), dstate = mixer.make_state(1, 3 * T);
+  auto keep = mixer.make_saved(1, T);
+  mixer.append(tokens, state);
+  const auto once = [&] {
+    mixer.scan(exec::sequential{}, tokens, row_major(out.data(), 1, T, H, E), state, keep);
+    mixer.backward(exec::sequential{}, tokens, keep, row_major(x.data(), 1, T, H, E), d, dstate);
+    state.truncate(0, T);
+  };
+  once();
+  CHECK(allocations_of(once) == 0);
 }
 
 TEST_CASE("mixers with matrix states decode without allocating, copies included",
