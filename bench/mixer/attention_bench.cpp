@@ -2,12 +2,13 @@
 
 /// \file
 /// Workloads of softmax attention: causal prefill beside a plain loop and a composition of matrix
-/// products, and decode over caches that no level of the machine's own holds.
+/// products, its adjoint, and decode over caches that no level of the machine's own holds.
 
 #include "support/bound.hpp"
 #include "support/contender.hpp"
 #include "support/projection.hpp"
 
+#include <maslin/gradient/attention.hpp>
 #include <maslin/mixer/attention.hpp>
 #include <maslin/reference/attention.hpp>
 #include <maslin/scan/policy.hpp>
@@ -277,6 +278,186 @@ workload prefill(const settings& s, index_t T, index_t H) {
   return load;
 }
 
+/// Gradients of queries, keys and values over T tokens from an empty cache.
+class backward_problem final : public problem {
+ public:
+  using mixer = prefill_problem::mixer;
+
+  backward_problem(const corpus& text, index_t tokens, index_t heads)
+      : forward(text, tokens, heads),
+        dy(tokens * heads * width),
+        dquery(dy.size()),
+        dkey(dy.size()),
+        dvalue(dy.size()),
+        keep(forward.make().make_saved(1, tokens)) {
+    embedding(text.bytes, tokens).project(dy.data(), tokens, heads * width, 53, 1.0f, 0.0f);
+    auto state = forward.make().make_state(1, tokens);
+    forward.make().scan(exec::sequential{}, forward.tokens(), rows(forward.y), state, keep);
+    find_truth();
+  }
+
+  void spoil() override {
+    for (buffer* b : {&dquery, &dkey, &dvalue})
+      std::fill_n(b->data(), b->size(), std::numeric_limits<float>::quiet_NaN());
+  }
+  /// Of the last head, in units of `tolerance` u times the largest number of a gradient; no number of
+  /// another head may be anything but a number.
+  [[nodiscard]] double worst(double tolerance) const override {
+    double found = 0;
+    std::size_t k = 0;
+    for (const buffer* b : {&dquery, &dkey, &dvalue}) {
+      for (index_t i = 0; i < b->size(); ++i)
+        if (!std::isfinite((*b)[i])) return HUGE_VAL;
+      double largest = 0, error = 0;
+      for (index_t i = 0; i < forward.T * width; ++i) {
+        const double want = truth_[k][static_cast<std::size_t>(i)];
+        const float got = (*b)[i / width * forward.row() + (forward.H - 1) * width + i % width];
+        largest = std::max(largest, std::abs(want));
+        error = std::max(error, std::abs(got - want));
+      }
+      found = std::max(found, error / (tolerance * unit_roundoff * largest));
+      ++k;
+    }
+    return found;
+  }
+
+  [[nodiscard]] maslin::view<float, 4> rows(buffer& b) const {
+    return row_major(b.data(), 1, forward.T, forward.H, width);
+  }
+
+  prefill_problem forward;
+  buffer dy, dquery, dkey, dvalue;
+  mixer::saved keep;
+
+ private:
+  void find_truth() {
+    const index_t T = forward.T;
+    std::array<std::vector<double>, 4> in;
+    const std::array from{&forward.x.query, &forward.x.key, &forward.x.value, &dy};
+    for (std::size_t k = 0; k < in.size(); ++k)
+      for (index_t t = 0; t < T; ++t) {
+        const float* row = from[k]->data() + t * forward.row() + (forward.H - 1) * width;
+        in[k].insert(in[k].end(), row, row + width);
+      }
+    std::vector<double> y(in[0].size());
+    for (auto& d : truth_) d.resize(in[0].size());
+    const auto head = [T](auto& v) { return row_major(v.data(), 1, T, 1, width); };
+    const auto read = [&](const std::vector<double>& v) { return head(v); };
+    const maslin::reference::attention_arrays x{
+        .query = read(in[0]), .key = read(in[1]), .value = read(in[2]), .scale = scale};
+    maslin::reference::attention_backward(x, {.dy = read(in[3]),
+                                              .y = head(y),
+                                              .query = head(truth_[0]),
+                                              .key = head(truth_[1]),
+                                              .value = head(truth_[2])});
+  }
+  std::array<std::vector<double>, 3> truth_;
+};
+
+/// Gradients as one writes them: weights and their gradients of one row, then what they give.
+[[gnu::noinline]] void plain_backward(backward_problem& p, float* __restrict weight) {
+  const prefill_problem& d = p.forward;
+  const index_t row = d.row();
+  float y[width];
+  for (buffer* b : {&p.dquery, &p.dkey, &p.dvalue}) std::fill_n(b->data(), b->size(), 0.0f);
+  for (index_t h = 0; h < d.H; ++h)
+    for (index_t t = 0; t < d.T; ++t) {
+      const index_t at = t * row + h * width;
+      const float* const q = d.x.query.data() + at;
+      const float* const dy = p.dy.data() + at;
+      plain_row(q, d.x.key.data() + h * width, d.x.value.data() + h * width, row, t + 1, weight, y);
+      float sum = 0, delta = 0;
+      for (index_t j = 0; j <= t; ++j) sum += weight[j];
+      for (index_t c = 0; c < width; ++c) delta += dy[c] * y[c];
+      for (index_t j = 0; j <= t; ++j) {
+        const index_t of = j * row + h * width;
+        const float* const v = d.x.value.data() + of;
+        const float* const k = d.x.key.data() + of;
+        const float w = weight[j] / sum;
+        float dw = 0;
+        for (index_t c = 0; c < width; ++c) dw += dy[c] * v[c];
+        const float ds = w * (dw - delta) * scale;
+        for (index_t c = 0; c < width; ++c) p.dvalue[of + c] += w * dy[c];
+        for (index_t c = 0; c < width; ++c) p.dkey[of + c] += ds * q[c];
+        for (index_t c = 0; c < width; ++c) p.dquery[at + c] += ds * k[c];
+      }
+    }
+}
+
+/// The scan that saves, or its adjoint.
+contender backward_contender(problem& any, const exec::sequential& policy, bool adjoint) {
+  auto& p = static_cast<backward_problem&>(any);
+  const auto mix = p.forward.make();
+  using state_type = backward_problem::mixer::state;
+  auto state = std::make_shared<state_type>(mix.make_state(1, adjoint ? 0 : p.forward.T));
+  const auto backward = [=, &p] {
+    const buffer& dy = p.dy;
+    mix.backward(policy, p.forward.tokens(), p.keep,
+                 row_major(dy.data(), 1, p.forward.T, p.forward.H, width),
+                 {.query = p.rows(p.dquery), .key = p.rows(p.dkey), .value = p.rows(p.dvalue)},
+                 *state);
+  };
+  if (adjoint) return repeated(backward);
+  auto c = repeated([=, &p] {
+    state->reset();
+    mix.scan(policy, p.forward.tokens(), p.rows(p.forward.y), *state, p.keep);
+  });
+  // Compared by the gradients of what it has saved.
+  c.fresh = [once = c.fresh, compared = backward_contender(any, policy, true)] {
+    once();
+    compared.fresh();
+  };
+  return c;
+}
+
+workload backward(const settings& s, index_t T, index_t H) {
+  workload load;
+  load.mixer = "attention";
+  load.call = "backward";
+  load.form = "d64 H:" + std::to_string(H);
+  load.regime = "compute";
+  load.T = T;
+  load.D = H * width;
+  // Five multiply-adds for each of T / 2 keys that a token sees on average; two of a scan.
+  const double pairs = static_cast<double>(T * T) / 2 * static_cast<double>(width * H);
+  load.preparation = 3;
+  load.prepare = [T, H](const corpus& text) -> std::unique_ptr<problem> {
+    return std::make_unique<backward_problem>(text, T, H);
+  };
+  const auto add = [&](const std::string& call, const std::string& title, double products,
+                       double rate, int threads) -> row& {
+    row r;
+    r.name = "attention/" + call + "/" + title + "/d:64/T:" + std::to_string(T) +
+             "/H:" + std::to_string(H);
+    r.title = title;
+    // Sums of up to T terms, in units of the largest.
+    r.tolerance = static_cast<double>(T) / 4;
+    r.least = {.slots = products * pairs, .threads = threads};
+    r.tokens = T;
+    r.estimate = products * pairs / rate;
+    load.rows.push_back(std::move(r));
+    return load.rows.back();
+  };
+  add("backward", "sequential", 5, 30e9, 1).bind = [](problem& any) {
+    return backward_contender(any, {}, true);
+  };
+  if (s.cores > 1 && s.threads)
+    add("backward", "sequential, 2 threads", 5, 60e9, 2).bind = [](problem& any) {
+      return backward_contender(any, {.threads = 2}, true);
+    };
+  add("backward", "the scan that saves", 2, 30e9, 1).bind = [](problem& any) {
+    return backward_contender(any, {}, false);
+  };
+  row& naive = add("backward", "naive", 5, 2.5e9, 1);
+  naive.naive = true;
+  naive.bind = [](problem& any) {
+    auto& p = static_cast<backward_problem&>(any);
+    auto weight = std::make_shared<buffer>(p.forward.T);
+    return repeated([=, &p] { plain_backward(p, weight->data()); });
+  };
+  return load;
+}
+
 constexpr index_t cached = 4096, decode_heads = 16;
 /// Numbers of one cache; and caches of numbers of `bytes` that take 128 MiB together.
 constexpr index_t cache_numbers = 2 * cached * decode_heads * width;
@@ -429,6 +610,7 @@ workload decode() {
 std::vector<workload> attention_workloads(const settings& s) {
   std::vector<workload> plan;
   plan.push_back(prefill(s, 1024, 16));
+  plan.push_back(backward(s, 1024, 16));
   if (!s.quick) plan.push_back(prefill(s, 4096, 4));
   plan.push_back(decode());
   return plan;
