@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gradient/attention_subject.hpp"
+#include "scan/executors.hpp"
 
 #include <maslin/core/expect.hpp>
 
@@ -139,6 +140,30 @@ TEST_CASE("gradients of attention stay within the bound over many rows and block
   r.fill_normal<float>(p.dy);
   gradient_law::truth(wide, p, worst);
   WARN(worst);
+}
+
+TEST_CASE("threads that share a head of attention give the gradients of one",
+          "[gradient][attention][threads]") {
+  small_call c(300, 4, 1, 8, 9, 19);
+  c.run();
+  const auto by = [&](const auto& policy) {
+    auto g = c.wanted();
+    g.mask = {};
+    c.dquery.assign(c.dquery.size(), nan_value);
+    c.mixer.backward(policy, c.tokens(), c.keep, c.dout(), g, c.dstate);
+    return c.gradients();
+  };
+  const auto want = by(exec::sequential{});
+  REQUIRE(all_finite(want[0]));
+  thread_executor team{.threads = 3};
+  reverse_executor reverse;
+  counting_executor counting;
+  CHECK(want == by(exec::on(team, exec::sequential{.threads = 5})));
+  CHECK(want == by(exec::on(reverse, exec::sequential{.threads = 3})));
+  CHECK(want == by(exec::on(counting, exec::sequential{.threads = 4})));
+  // Not one task alone, but diagonals of up to four.
+  CHECK(counting.counts.size() > 4);
+  CHECK(*std::max_element(counting.counts.begin(), counting.counts.end()) == 4);
 }
 
 TEST_CASE("what a mask or the future hides gives nothing, be it NaN", "[gradient][attention]") {

@@ -34,10 +34,12 @@ namespace maslin::inline MASLIN_ABI::gradient {
 ///           thread count, policy, place in the batch and register width, and dquery, dkey, dvalue
 ///           and dmask for every split into calls. Masked or later keys get and give nothing,
 ///           whatever they hold; rows that see no key give zeros
-/// cost      per query head and key 3 K + 2 E multiply-adds and one exp. Scratch in dstate, which
-///           grows with the first call alone: per thread 320 (K + E) numbers and two numbers a
-///           token and head. Threads take sequences and key-value heads; a mask of one head whose
-///           gradient is wanted leaves them sequences alone
+/// cost      per query head and key 3 K + 2 E multiply-adds and one exp. Scratch in dstate, which the
+///           first call alone takes: a thread's is 960 K + 608 E + 12288 numbers at most, widths up
+///           to the next 16, and two numbers a token and query head of the head it is at. Threads take
+///           sequences and key-value heads; if there are more threads than those, rows and keys of a
+///           head are cut as well, and K + E numbers a key are kept. A mask of one head whose
+///           gradient is wanted leaves threads whole sequences
 /// effects   gradients that are not null are overwritten, or added to; dstate enters as the gradient
 ///           of the keys and values of the final state, zero from its position on, and leaves as
 ///           that of those before the call

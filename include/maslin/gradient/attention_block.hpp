@@ -23,9 +23,12 @@ class attention_block {
  public:
   using rows_type = attention_rows<S>;
 
-  /// Numbers of scratch that a block needs.
+  /// Numbers of scratch that a block needs, and of the sums of its gradients.
   [[nodiscard]] static index_t scratch_for(index_t K, index_t E) noexcept {
-    return key_block * (3 * whole_columns(K) + 2 * whole_columns(E));
+    return key_block * (2 * whole_columns(K) + whole_columns(E));
+  }
+  [[nodiscard]] static index_t sums_for(index_t K, index_t E) noexcept {
+    return key_block * (whole_columns(K) + whole_columns(E));
   }
 
   attention_block(const attention_terms<S>& terms, S* scratch) noexcept
@@ -36,12 +39,13 @@ class attention_block {
         value_row_(whole_columns(terms.value_dim)),
         keys_across_(scratch),
         keys_(keys_across_ + key_block * key_row_),
-        dkeys_(keys_ + key_block * key_row_),
-        values_across_(dkeys_ + key_block * key_row_),
-        dvalues_(values_across_ + key_block * value_row_) {}
+        values_across_(keys_ + key_block * key_row_) {}
 
-  /// Takes the block that begins at key `first`.
-  void open(index_t sequence, index_t head, index_t first) noexcept {
+  /// Takes the block that begins at key `first`, whose sums are in memory of their own; `begun` if
+  /// rows have been added to them before.
+  void open(index_t sequence, index_t head, index_t first, S* sums, bool begun) noexcept {
+    dkeys_ = sums;
+    dvalues_ = sums + key_block * key_row_;
     sequence_ = sequence;
     head_ = head;
     first_ = first;
@@ -56,7 +60,7 @@ class attention_block {
     S lost = 0;
     for (index_t c = 0; c < std::min(key_block, end_ - first_); ++c) pack_key(c, lost);
     keys_finite_ = lost == 0;
-    begin_sums();
+    if (!begun) begin_sums();
   }
 
   /// The rows of the head that see a key of the block.
@@ -314,8 +318,8 @@ class attention_block {
 
   const attention_terms<S>& x_;
   index_t K_, E_, key_row_, value_row_;
-  S *keys_across_, *keys_, *dkeys_;  // [K][64], [64][K], [64][K], rows in whole groups of columns
-  S *values_across_, *dvalues_;      // [E][64], [64][E]
+  S *keys_across_, *keys_, *values_across_;  // [K][64], [64][K], [E][64]
+  S *dkeys_ = nullptr, *dvalues_ = nullptr;  // [64][K], [64][E], in whole groups of columns
   index_t sequence_ = 0, head_ = 0, first_ = 0, position_ = 0, end_ = 0;
   bool wants_keys_ = false, wants_values_ = false, wants_scores_ = false;
   // Numbers of the block's keys are all finite; every row sees the whole block.

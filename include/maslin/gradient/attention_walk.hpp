@@ -2,8 +2,11 @@
 #pragma once
 
 /// \file
-/// From a checked backward call of attention to tasks: a task takes one key-value head of one
-/// sequence, its blocks of keys from the newest back, and for each the rows that see it.
+/// From a checked backward call of attention to tasks. Threads take key-value heads of sequences;
+/// where there are fewer of those than threads, cells of a head: some rows and some blocks of keys.
+/// A cell waits for the one with the newer rows, whose sums over rows it goes on with, and for the one
+/// with the newer keys, whose sums over keys it goes on with: cells of one diagonal run side by side,
+/// and give the bytes that one thread would.
 
 #include <maslin/gradient/attention_block.hpp>
 
@@ -22,18 +25,17 @@ class attention_walk {
   /// throws    std::bad_alloc before any write
   template <class V, class Executor>
   void run(Executor& where, index_t threads) const {
-    const index_t units = x_.sequences() * (shares_mask() ? 1 : x_.key_heads);
-    const index_t slots = std::clamp(threads, index_t{1}, std::max(units, index_t{1}));
+    const plan cut = plan_for(threads);
     const index_t sums = x_.sequences() * x_.heads;
-    S* const scratch =
-        x_.dstate->workspace().reserve(static_cast<std::size_t>(slots * slot_size() + sums));
-    S* const sinks = scratch + slots * slot_size();
+    S* const scratch = x_.dstate->workspace().reserve(static_cast<std::size_t>(
+        cut.slots * slot_size() + cut.heads_at_once * head_size(cut) + sums));
+    S* const heads = scratch + cut.slots * slot_size();
+    S* const sinks = heads + cut.heads_at_once * head_size(cut);
     std::fill_n(sinks, sums, S(0));
-    std::atomic<index_t> next{0};
-    where.run(slots, [&](index_t slot) {
-      for (index_t i = next++; i < units; i = next++)
-        walk_unit<V>(i, scratch + slot * slot_size(), sinks);
-    });
+    if (cut.diagonals)
+      run_diagonals<V>(where, cut, scratch, heads, sinks);
+    else
+      run_heads<V>(where, cut, scratch, heads, sinks);
     for (index_t b = 0; b < x_.sequences(); ++b)
       if (x_.tokens(b) > 0) x_.dstate->stand_at(b, x_.position(b));
     add_sinks(sinks);
@@ -46,10 +48,58 @@ class attention_walk {
   /// Bytes of blocks that rows are held against: what a second-level cache has beside them.
   static constexpr index_t block_bytes = 320 << 10;
 
+  /// How the work is cut.
+  struct plan {
+    index_t units;          // key-value heads of sequences, or sequences
+    index_t slots;          // tasks at a time
+    index_t heads_at_once;  // of which sums are kept
+    bool diagonals = false;
+    index_t rows = 0, blocks = 0;  // of a cell
+    index_t kept = 0;              // blocks whose sums are kept at a time
+  };
+  /// One key-value head of one sequence, and its memory.
+  struct head_type {
+    index_t sequence, head;
+    row_sums<S> rows;
+    S* sums;  // of the blocks that are kept
+  };
+
+  [[nodiscard]] plan plan_for(index_t threads) const noexcept {
+    plan cut;
+    cut.units = x_.sequences() * (shares_mask() ? 1 : x_.key_heads);
+    cut.slots = std::clamp(threads, index_t{1}, std::max(cut.units, index_t{1}));
+    cut.heads_at_once = cut.slots;
+    cut.blocks = cut.kept = blocks();
+    const index_t rows = x_.longest() * x_.group(), keys = most_keys();
+    if (threads <= cut.units || shares_mask() || cut.units == 0 || rows < 2 * rows_type::most ||
+        keys <= key_block)
+      return cut;
+    // Twice as many cells along a side as threads have to share it.
+    const index_t side = 2 * ((threads + cut.units - 1) / cut.units);
+    const auto part = [side](index_t n, index_t unit, index_t most) {
+      return std::clamp((n / side + unit - 1) / unit, index_t{1}, most);
+    };
+    cut.diagonals = true;
+    cut.slots = threads;
+    cut.heads_at_once = cut.units;
+    cut.rows = part(rows, rows_type::most, 8) * rows_type::most;
+    cut.blocks = part(keys, key_block, blocks());
+    cut.kept = (keys + key_block - 1) / key_block + 1;
+    return cut;
+  }
+  /// Keys whose gradients change, of the sequence that has the most.
+  [[nodiscard]] index_t most_keys() const noexcept {
+    index_t n = 0;
+    for (index_t b = 0; b < x_.sequences(); ++b)
+      n = std::max(n, x_.position(b) + x_.tokens(b) - oldest_key(b));
+    return n;
+  }
+
   /// Blocks that rows meet at a time; each row is then read from its tensor that much less often.
   [[nodiscard]] index_t blocks() const noexcept {
-    const index_t each =
-        block_type::scratch_for(x_.key_dim, x_.value_dim) * static_cast<index_t>(sizeof(S));
+    const index_t each = (block_type::scratch_for(x_.key_dim, x_.value_dim) +
+                          block_type::sums_for(x_.key_dim, x_.value_dim)) *
+                         static_cast<index_t>(sizeof(S));
     return std::clamp(block_bytes / std::max(each, index_t{1}), index_t{1}, most_blocks);
   }
 
@@ -62,60 +112,107 @@ class attention_walk {
   }
   [[nodiscard]] index_t slot_size() const noexcept {
     return blocks() * block_type::scratch_for(x_.key_dim, x_.value_dim) +
-           rows_type::scratch_for(x_.key_dim, x_.value_dim) + 2 * sums_size();
+           rows_type::scratch_for(x_.key_dim, x_.value_dim);
+  }
+  [[nodiscard]] index_t head_size(const plan& cut) const noexcept {
+    return 2 * sums_size() + cut.kept * block_type::sums_for(x_.key_dim, x_.value_dim);
+  }
+  [[nodiscard]] head_type head_of(index_t sequence, index_t head, S* memory) const noexcept {
+    return {sequence, head, {memory, memory + sums_size()}, memory + 2 * sums_size()};
+  }
+  [[nodiscard]] index_t rows_of(const head_type& h) const noexcept {
+    return x_.group() * x_.tokens(h.sequence);
   }
 
-  template <class V>
-  void walk_unit(index_t i, S* scratch, S* sinks) const noexcept {
-    if (!shares_mask()) return walk_head<V>(i / x_.key_heads, i % x_.key_heads, scratch, sinks);
-    for (index_t head = 0; head < x_.key_heads; ++head) walk_head<V>(i, head, scratch, sinks);
+  /// Tasks take whole heads.
+  template <class V, class Executor>
+  void run_heads(Executor& where, const plan& cut, S* scratch, S* heads, S* sinks) const {
+    const index_t per_unit = shares_mask() ? x_.key_heads : 1;
+    std::atomic<index_t> next{0};
+    where.run(cut.slots, [&](index_t slot) {
+      for (index_t i = next++; i < cut.units; i = next++)
+        for (index_t k = i * per_unit; k < (i + 1) * per_unit; ++k) {
+          const head_type h =
+              head_of(k / x_.key_heads, k % x_.key_heads, heads + slot * head_size(cut));
+          if (rows_of(h) == 0) continue;
+          begin<V>(h, sinks);
+          for (index_t c = 0; c < block_cells(h, cut); ++c)
+            walk_cell<V>(h, cut, {0, rows_of(h)}, c, h.sums, scratch + slot * slot_size());
+        }
+    });
   }
 
-  template <class V>
-  void walk_head(index_t sequence, index_t head, S* scratch, S* sinks) const noexcept {
-    if (x_.tokens(sequence) == 0) return;
-    const row_sums<S> sums{scratch, scratch + sums_size()};
-    if (!x_.accumulate) clear(sequence, head);
-    find_sums<V>(sequence, head, sums, sinks + sequence * x_.heads);
-    rows_type rows(x_, scratch + 2 * sums_size());
-    S* const memory = scratch + 2 * sums_size() + rows_type::scratch_for(x_.key_dim, x_.value_dim);
-    const index_t end = x_.position(sequence) + x_.tokens(sequence);
-    index_t i = (end - 1) / key_block;
-    const index_t last = oldest_key(sequence) / key_block;
-    while (i >= last) {
-      const index_t count = std::min(blocks(), i - last + 1);
-      walk_blocks<V>(sequence, head, i, count, sums, rows, memory);
-      i -= count;
+  /// Tasks take cells, one diagonal after another.
+  template <class V, class Executor>
+  void run_diagonals(Executor& where, const plan& cut, S* scratch, S* heads, S* sinks) const {
+    const auto head = [&](index_t i) {
+      return head_of(i / x_.key_heads, i % x_.key_heads, heads + i * head_size(cut));
+    };
+    index_t across = 0, down = 0;
+    for (index_t i = 0; i < cut.units; ++i) {
+      across = std::max(across, (rows_of(head(i)) + cut.rows - 1) / cut.rows);
+      down = std::max(down, rows_of(head(i)) == 0 ? 0 : block_cells(head(i), cut));
+    }
+    where.run(cut.units, [&](index_t i) {
+      if (rows_of(head(i)) > 0) begin<V>(head(i), sinks);
+    });
+    for (index_t d = 0; d < across + down - 1; ++d) {
+      const index_t first = std::max(index_t{0}, d - down + 1);
+      const index_t count = std::min(d + 1, across) - first;
+      std::atomic<index_t> next{0};
+      where.run(std::min(cut.slots, count * cut.units), [&](index_t slot) {
+        for (index_t i = next++; i < count * cut.units; i = next++) {
+          const head_type h = head(i % cut.units);
+          const index_t a = first + i / cut.units, c = d - a, rows = rows_of(h);
+          if (a * cut.rows >= rows || c >= block_cells(h, cut)) continue;
+          S* const sums = h.sums + c * cut.blocks * block_type::sums_for(x_.key_dim, x_.value_dim);
+          walk_cell<V>(h, cut, {a * cut.rows, std::min((a + 1) * cut.rows, rows)}, c, sums,
+                       scratch + slot * slot_size());
+        }
+      });
     }
   }
-  /// Blocks newest, newest - 1, ..., `count` in all, and the rows that see them.
+
+  /// Block cells of a head, the newest keys first.
+  [[nodiscard]] index_t block_cells(const head_type& h, const plan& cut) const noexcept {
+    const index_t end = x_.position(h.sequence) + x_.tokens(h.sequence);
+    const index_t count = (end - 1) / key_block - oldest_key(h.sequence) / key_block + 1;
+    return (count + cut.blocks - 1) / cut.blocks;
+  }
+
+  /// Rows `part` of a head and its block cell c.
   template <class V>
-  void walk_blocks(index_t sequence, index_t head, index_t newest, index_t count,
-                   const row_sums<S>& sums, rows_type& rows, S* memory) const noexcept {
+  void walk_cell(const head_type& h, const plan& cut, const key_range& part, index_t c, S* sums,
+                 S* scratch) const noexcept {
+    const index_t end = x_.position(h.sequence) + x_.tokens(h.sequence);
+    const index_t newest = (end - 1) / key_block - c * cut.blocks;
+    const index_t count = std::min(cut.blocks, newest - oldest_key(h.sequence) / key_block + 1);
+    rows_type rows(x_, scratch);
+    S* const memory = scratch + rows_type::scratch_for(x_.key_dim, x_.value_dim);
     const auto at = [&](index_t k) {
       return memory + std::min(k, blocks() - 1) * block_type::scratch_for(x_.key_dim, x_.value_dim);
     };
     std::array<block_type, most_blocks> block{{{x_, at(0)}, {x_, at(1)}, {x_, at(2)}, {x_, at(3)}}};
-    key_range seen{};
+    key_range seen{part.end, part.begin};
     const auto for_each_block = [&](const auto& f) {
       for (index_t k = 0; k < count; ++k) f(block[static_cast<std::size_t>(k)], k);
     };
     for_each_block([&](block_type& b, index_t k) {
-      b.open(sequence, head, (newest - k) * key_block);
-      const key_range own = b.rows();
-      seen.begin = k == 0 ? own.begin : std::min(seen.begin, own.begin);
-      seen.end = std::max(seen.end, own.end);
+      b.open(h.sequence, h.head, (newest - k) * key_block,
+             sums + k * block_type::sums_for(x_.key_dim, x_.value_dim), part.begin > 0);
+      seen.begin = std::min(seen.begin, std::max(b.rows().begin, part.begin));
+      seen.end = std::max(seen.end, std::min(b.rows().end, part.end));
     });
     for (index_t n = seen.begin; n < seen.end; n += rows_type::most) {
       const index_t stop = std::min(n + rows_type::most, seen.end);
-      rows.template open<V>(sequence, head, sums, n, stop - n);
+      rows.template open<V>(h.sequence, h.head, h.rows, n, stop - n);
       for_each_block([&](block_type& b, index_t) {
-        const key_range own = b.rows();
-        if (own.begin < stop && n < own.end) b.template add<V>(rows);
+        if (b.rows().begin < stop && n < b.rows().end) b.template add<V>(rows);
       });
       rows.template close<V>();
     }
-    for_each_block([](block_type& b, index_t) { b.template close<V>(); });
+    if (part.end == rows_of(h))
+      for_each_block([](block_type& b, index_t) { b.template close<V>(); });
   }
 
   /// The oldest key whose gradient changes or has to be written into the state's gradient.
@@ -124,7 +221,12 @@ class attention_walk {
     if (x_.dstate->is_ring()) return x_.dstate->first_needed(position);
     return std::min({x_.rule.first_key(position), x_.dstate->position(sequence), position});
   }
-  /// Zeros the gradients that rows add to.
+  /// Makes the sums of a head's rows, and zeros the gradients that they add to.
+  template <class V>
+  void begin(const head_type& h, S* sinks) const noexcept {
+    if (!x_.accumulate) clear(h.sequence, h.head);
+    find_sums<V>(h.sequence, h.head, h.rows, sinks + h.sequence * x_.heads);
+  }
   void clear(index_t sequence, index_t head) const noexcept {
     for (index_t t = 0; t < x_.tokens(sequence); ++t) {
       const auto [b, at] = x_.token(sequence, t);
