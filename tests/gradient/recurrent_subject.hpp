@@ -238,8 +238,8 @@ class recurrent_gradients final : public gradient_subject<typename Mixer::scalar
     /// A complex number is an array of two.
     template <class X>
     static auto numbers_of(X* x) {
-      using number = typename Mixer::output::value_type;
-      return reinterpret_cast<std::conditional_t<std::is_const_v<X>, const number, number>*>(x);
+      using entry = typename Mixer::output::value_type;
+      return reinterpret_cast<std::conditional_t<std::is_const_v<X>, const entry, entry>*>(x);
     }
     template <class V>
     static auto values_view(const V& v) {

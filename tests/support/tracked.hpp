@@ -45,13 +45,13 @@ struct tracked {
   friend tracked operator-(const tracked& a) { return {-a.value, a.s, a.w, a.depth, a.lost}; }
   friend tracked operator-(const tracked& a, const tracked& b) { return a + -b; }
   friend tracked operator*(const tracked& a, const tracked& b) {
-    const Real s = a.s * b.s;
-    return {a.value * b.value, s, a.roundings() * b.s + a.s * b.roundings() + s, 0,
+    const Real size = a.s * b.s;
+    return {a.value * b.value, size, a.roundings() * b.s + a.s * b.roundings() + size, 0,
             a.lost * b.s + a.s * b.lost + 1};
   }
   friend tracked operator/(const tracked& a, const tracked& b) {
-    const Real d = magnitude(b.value), v = a.value / b.value, s = a.s / d;
-    return {v, s, (a.roundings() + magnitude(v) * b.roundings()) / d + s, 0,
+    const Real d = magnitude(b.value), v = a.value / b.value, size = a.s / d;
+    return {v, size, (a.roundings() + magnitude(v) * b.roundings()) / d + size, 0,
             (a.lost + magnitude(v) * b.lost) / d + 1};
   }
   tracked& operator+=(const tracked& o) { return *this = *this + o; }

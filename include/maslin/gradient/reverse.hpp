@@ -110,7 +110,7 @@ struct gradient_out {
 template <class Kernel, class S, std::size_t Outputs>
 struct reverse_kernel {
   using scalar_type = S;
-  static constexpr std::size_t outputs = Outputs;
+  static constexpr index_t outputs = static_cast<index_t>(Outputs);
   using row_set = std::array<gradient_row<S>, Outputs>;
 
   std::array<gradient_out<S>, Outputs> out{};
