@@ -70,19 +70,24 @@ struct block_algebra {
   }
 };
 
+/// The same algebra where a kernel does not say that its tokens widen: maps of one channel at a time.
+template <class Algebra>
+struct one_by_one : Algebra {
+  static constexpr bool wide_lanes = false;
+};
+
 // ---- the kernel ----
 
 /// Tokens [B][T][token_size][D] of ready numbers, outputs [B][T][D][outputs] with any time stride.
 template <class S, class Algebra>
 struct array_kernel {
   using scalar_type = S;
-  /// The chunked schedule keeps its maps in double. Over 32-bit integers they stay in the ring, whose
-  /// elements a double carries exactly.
   template <class V>
-  using recurrence = typename Algebra::template at<
-      std::conditional_t<std::unsigned_integral<S> && std::same_as<V, double>, S, V>>;
+  using recurrence = typename Algebra::template at<V>;
   static constexpr int order = Algebra::order, outputs = Algebra::outputs;
   static constexpr index_t token_size = sizeof(typename recurrence<S>::token) / sizeof(S);
+  static constexpr bool wide_lanes = !requires { Algebra::wide_lanes; };
+  static constexpr int arrays = 1;
 
   const S* numbers;
   S* out;
@@ -116,6 +121,19 @@ struct array_kernel {
     return out + t * out_time + c * outputs;
   }
   [[nodiscard]] static constexpr index_t y_stride() noexcept { return outputs; }
+  [[nodiscard]] scan::token_array<S> array(int) const noexcept {
+    return {numbers, token_size * channels, token_size};
+  }
+  template <class V>
+  [[nodiscard]] typename recurrence<V>::token turned_token(const S* const (&from)[1],
+                                                           index_t c) const noexcept {
+    V entries[static_cast<std::size_t>(token_size)];
+    for (index_t e = 0; e < token_size; ++e)
+      entries[e] = lane<V>::load(from[0] + (e * channels + c) * lane<V>::width);
+    typename recurrence<V>::token u;
+    std::memcpy(static_cast<void*>(&u), entries, sizeof u);
+    return u;
+  }
 };
 
 /// Tokens and outputs of a batch, and what the outputs and the state must become.

@@ -150,15 +150,20 @@ TEST_CASE("threads take sequences first, then runs of channels of at least 4 KiB
   CHECK(tasks(2, 2 * shortest, 7) == 4);
 }
 
-TEST_CASE("chunks in flight are two a thread, and the last group may be short",
-          "[scan][run][runs]") {
-  counting_executor where;
-  auto p = ring<companion_algebra<2>>(1, 70, 3);
-  auto h = p.initial();
-  scan::run(exec::on(where, exec::chunked{10, 2}), p.source(), h);
-  CHECK(p.solved(h));
-  // Seven chunks, four at a time: summaries and replays of 4, then of 3 without the last summary.
-  CHECK(where.counts == std::vector<index_t>{4, 4, 2, 3});
+TEST_CASE("a task a thread races through the chunks, if there are so many", "[scan][run][runs]") {
+  const auto tasks = [](index_t T, int threads) {
+    counting_executor where;
+    auto p = ring<companion_algebra<2>>(1, T, 35);
+    auto h = p.initial();
+    scan::run(exec::on(where, exec::chunked{10, threads}), p.source(), h);
+    CHECK(p.solved(h));
+    REQUIRE(where.counts.size() == 1);
+    return where.counts[0];
+  };
+  CHECK(tasks(70, 1) == 1);
+  CHECK(tasks(70, 2) == 2);
+  CHECK(tasks(70, 9) == 7);
+  CHECK(tasks(71, 9) == 8);
 }
 
 TEST_CASE("registers are used where groups of lanes allow them", "[scan][run][lanes]") {

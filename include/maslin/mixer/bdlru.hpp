@@ -217,6 +217,20 @@ struct bdlru {
     }
   };
 
+  /// A token whose numbers lie turned, those of a block `lanes` apart.
+  template <class V>
+  struct turned {
+    const S* gates;
+    const S* input;
+
+    [[nodiscard]] recurrence::gate_row<V, M> row(int i) const noexcept {
+      constexpr index_t width = lane<V>::width;
+      V z[static_cast<std::size_t>(M) + 1];
+      each<M + 1>([&](int k) { z[k] = lane<V>::load(gates + (i * (M + 1) + k) * width); });
+      return recurrence::normalised_row<N, V, M>(z, lane<V>::load(input + i * width));
+    }
+  };
+
   /// A token whose weights have been made.
   template <class V>
   struct weighed {
@@ -236,6 +250,8 @@ struct bdlru {
     using recurrence = maslin::recurrence::block<V, M>;
     static constexpr int order = M, outputs = M;
     static constexpr int weights = maslin::recurrence::costly_weights<N> ? M * (M + 1) : 0;
+    static constexpr bool wide_lanes = true;
+    static constexpr int arrays = 2;
 
     const S* gate;
     const S* input;
@@ -311,6 +327,16 @@ struct bdlru {
       return out + t * out_time + c * out_step;
     }
     [[nodiscard]] index_t y_stride() const noexcept { return out_step; }
+    [[nodiscard]] scan::token_array<S> array(int i) const noexcept {
+      if (i != 0) return {input, input_time, input_step == M ? M : 0};
+      const bool dense = Order == gates::natural && gate_step == M * (M + 1);
+      return {gate, gate_time, dense ? M * (M + 1) : 0};
+    }
+    template <class V>
+    [[nodiscard]] turned<V> turned_token(const S* const (&from)[2], index_t c) const noexcept {
+      constexpr index_t width = lane<V>::width;
+      return {from[0] + c * M * (M + 1) * width, from[1] + c * M * width};
+    }
   };
 
   scan::source<kernel> checked(const check::caller& who, const view<const S, gate_rank>& gate,

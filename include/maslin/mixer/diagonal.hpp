@@ -211,6 +211,8 @@ struct diagonal {
     template <class V>
     using recurrence = algebra<V>;
     static constexpr int order = parts, outputs = parts;
+    static constexpr bool wide_lanes = true;
+    static constexpr int arrays = 2;
 
     const R* gate;
     const R* input;
@@ -266,6 +268,25 @@ struct diagonal {
       return out + t * out_time + parts * c;
     }
     [[nodiscard]] static constexpr index_t y_stride() noexcept { return parts; }
+    [[nodiscard]] scan::token_array<R> array(int i) const noexcept {
+      return i == 0 ? scan::token_array<R>{gate, gate_time, parts}
+                    : scan::token_array<R>{input, input_time, parts};
+    }
+    template <class V>
+    [[nodiscard]] typename algebra<V>::token turned_token(const R* const (&from)[2],
+                                                          index_t c) const noexcept {
+      constexpr index_t width = lane<V>::width;
+      const R* const gates = from[0] + c * parts * width;
+      const R* const inputs = from[1] + c * parts * width;
+      if constexpr (parts == 2) {
+        return {lane<V>::load(gates), lane<V>::load(gates + width), lane<V>::load(inputs),
+                lane<V>::load(inputs + width)};
+      } else {
+        V a = lane<V>::load(gates);
+        if constexpr (Form == maslin::decay::log) a = simd::exp(a);
+        return {a, lane<V>::load(inputs)};
+      }
+    }
   };
 
   /// A complex number as an array of two, as the standard has it.

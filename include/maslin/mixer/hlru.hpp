@@ -271,6 +271,19 @@ struct hlru {
     }
   };
 
+  /// A token whose numbers lie turned, those of a channel `lanes` apart.
+  template <class V>
+  struct turned {
+    const S* gates;
+    const S* input;
+
+    [[nodiscard]] recurrence::gate_row<V, M> row(int) const noexcept {
+      V z[static_cast<std::size_t>(M) + 1];
+      each<M + 1>([&](int k) { z[k] = lane<V>::load(gates + k * lane<V>::width); });
+      return recurrence::normalised_row<N, V, M>(z, lane<V>::load(input));
+    }
+  };
+
   /// A token whose weights have been made.
   template <class V, class N_>
   struct weighed {
@@ -292,6 +305,8 @@ struct hlru {
     using recurrence = algebra<V>;
     static constexpr int order = M, outputs = 1;
     static constexpr int weights = maslin::recurrence::costly_weights<N> ? M + 1 : 0;
+    static constexpr bool wide_lanes = true;
+    static constexpr int arrays = 2;
 
     const S* gate;
     const S* input;
@@ -364,6 +379,15 @@ struct hlru {
     }
     [[nodiscard]] S* y(index_t t, index_t c) const noexcept { return out + t * out_time + c; }
     [[nodiscard]] static constexpr index_t y_stride() noexcept { return 1; }
+    [[nodiscard]] scan::token_array<S> array(int i) const noexcept {
+      if (i != 0) return {input, input_time, 1};
+      const bool dense = Order == gates::natural && gate_step == M + 1;
+      return {gate, gate_time, dense ? M + 1 : 0};
+    }
+    template <class V>
+    [[nodiscard]] turned<V> turned_token(const S* const (&from)[2], index_t c) const noexcept {
+      return {from[0] + c * (M + 1) * lane<V>::width, from[1] + c * lane<V>::width};
+    }
   };
 
   scan::source<kernel> checked(const check::caller& who, const view<const S, gate_rank>& gate,

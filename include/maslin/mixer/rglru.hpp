@@ -148,6 +148,7 @@ struct rglru {
     static constexpr int order = 1, outputs = 1;
     // An exp, a root and their use are one long chain of operations.
     static constexpr bool twins = true;
+    static constexpr bool wide_lanes = true;
 
     const S* recurrence_gate;
     const S* input_gate;

@@ -2,14 +2,18 @@
 #pragma once
 
 /// \file
-/// Time in chunks: summarise each chunk as one affine map, carry the state from chunk to chunk by
-/// those maps, replay every chunk from its carry. Summaries and replays of several chunks are
-/// independent tasks.
+/// Time in chunks: each is summarised as one affine map, the maps carry the state from chunk to
+/// chunk, and chunks are replayed from their carries. One pass over memory: a task takes the next
+/// chunk, summarises it, waits until the carry into it is known, hands the carry out of it on, and
+/// replays the chunk while caches still hold it.
 ///
-/// numerics  maps and carries are kept in double, so that gates close to one lose nothing however
-///           long a chunk is; a carry is rounded once where its chunk begins. The grid begins at
-///           the call's first token and every carry is a map applied to the carry before, so that
-///           the number of threads decides nothing.
+/// Chunks are taken in the order of time, so that a task waits only for chunks that a running task
+/// has taken: no executor can make them wait for ever, be it one that runs all tasks on one thread,
+/// the last one first.
+///
+/// numerics  the grid begins at the call's first token and every carry is the map of a chunk applied
+///           to the carry before, so that neither the number of threads nor that of lanes decides a
+///           byte; see scan/summary.hpp
 /// cost      append + step for each token (M^3 + M^2 for blocks), where `sequential` pays step
 ///
 /// A kernel may bring summaries of its own, which are then as many doubles as a state has numbers,
@@ -17,221 +21,209 @@
 ///   summarise<V>(summary, state, first, last)   of tokens [first, last); `state`, zeros of one
 ///                                               sequence, is kept for `relay`
 ///   relay(summary, state, before, after)        the carry after the chunk from the one before it
+/// or say that summaries may be made in lanes, where otherwise they take one channel at a time:
+///   wide_lanes                                  true: recurrence<V> and its convert take the double
+///                                               registers of simd/wide.hpp too
+/// and then take part in scan/narrow.hpp.
 
+#include <maslin/scan/narrow.hpp>
 #include <maslin/scan/policy.hpp>
-#include <maslin/scan/sequential.hpp>
+#include <maslin/scan/summary.hpp>
 
 #include <algorithm>
-#include <new>
+#include <atomic>
+#include <thread>
 #include <type_traits>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 namespace maslin::inline MASLIN_ABI::scan {
 
-/// Tokens of a chunk where the policy leaves the choice to us.
-inline constexpr index_t default_chunk = 256;
-
-/// The scratch of one call: for each chunk in flight a map for each channel, the carry that enters
-/// it and the state of its replay.
-template <class Kernel>
-class chunk_scratch {
+/// Whose turn it is.
+class turnstile {
  public:
-  using S = typename Kernel::scalar_type;
-  using wide = typename Kernel::template recurrence<double>;
-  using map = typename wide::map;
+  /// The next number that nobody has.
+  [[nodiscard]] index_t take() noexcept { return taken_.fetch_add(1, std::memory_order_relaxed); }
+  /// Returns when all numbers before this one have been passed on.
+  void wait_for(index_t number) const noexcept {
+    for (int spins = 0; passed_.load(std::memory_order_acquire) != number; ++spins) {
+      // A hand-over takes a microsecond; past that the one waited for may need this very core.
+      constexpr int worth_spinning = 256;
+      if (spins < worth_spinning)
+        pause();
+      else
+        std::this_thread::yield();
+    }
+  }
+  /// Ends the turn of this number.
+  void pass(index_t number) noexcept { passed_.store(number + 1, std::memory_order_release); }
 
-  /// Doubles that `slots` chunks in flight need.
-  [[nodiscard]] static std::size_t size(index_t slots, index_t channels, index_t state_size) {
-    const auto maps = slots * channels * map_doubles;
-    const auto carries = (slots + 1) * channels * order;
-    const auto states = slots * state_doubles(state_size);
-    return static_cast<std::size_t>(maps + carries + states);
+ private:
+  static void pause() noexcept {
+#if defined(__SSE2__)
+    _mm_pause();
+#endif
   }
+  alignas(64) std::atomic<index_t> taken_{0};
+  alignas(64) std::atomic<index_t> passed_{0};
+};
 
-  chunk_scratch(double* memory, index_t slots, index_t channels, index_t state_size)
-      : maps_(memory),
-        carries_(memory + slots * channels * map_doubles),
-        states_(carries_ + (slots + 1) * channels * order),
-        channels_(channels),
-        state_size_(state_size) {}
+/// What tasks take: a chunk, or as many chunks as a register has lanes.
+struct chunk_unit {
+  index_t first, last;  // tokens
+  int lanes;            // chunks, if they are lanes; else 0
+  bool last_of_all;     // of its sequence
+};
 
-  /// The map of channel c over the chunk in `slot`, made the identity.
-  map* fresh_map(index_t slot, index_t c) const {
-    return new (maps_ + (slot * channels_ + c) * map_doubles) map(wide::identity());
+/// How the sequences of a call are cut: sequence by sequence, in the order of time.
+struct chunk_grid {
+  index_t chunk, lanes;  // chunks taken together where they are lanes, else 0
+
+  [[nodiscard]] index_t units(index_t tokens) const noexcept {
+    if (!in_lanes(tokens)) return (tokens + chunk - 1) / chunk;
+    return (tokens / chunk + lanes - 1) / lanes + (tokens % chunk != 0 ? 1 : 0);
   }
-  [[nodiscard]] map* map_at(index_t slot, index_t c) const {
-    return std::launder(reinterpret_cast<map*>(maps_ + (slot * channels_ + c) * map_doubles));
-  }
-  /// The carry into the chunk of `slot` (slot `slots` is the carry out of the last).
-  [[nodiscard]] double* carry(index_t slot, index_t c) const {
-    return carries_ + (slot * channels_ + c) * order;
-  }
-  [[nodiscard]] index_t state_size() const { return state_size_; }
-  /// State memory for the replay of `slot`.
-  [[nodiscard]] S* state(index_t slot) const {
-    return reinterpret_cast<S*>(states_ + slot * state_doubles(state_size_));
+  [[nodiscard]] chunk_unit unit(index_t tokens, index_t i) const noexcept {
+    if (!in_lanes(tokens)) {
+      const index_t last = std::min((i + 1) * chunk, tokens);
+      return {i * chunk, last, 0, last == tokens};
+    }
+    const index_t whole = tokens / chunk, count = std::min(lanes, whole - i * lanes);
+    if (count <= 0) return {whole * chunk, tokens, 0, true};
+    const index_t last = (i * lanes + count) * chunk;
+    return {i * lanes * chunk, last, static_cast<int>(count), last == tokens};
   }
 
  private:
-  static constexpr index_t order = Kernel::order;
-  static constexpr index_t map_doubles = sizeof(map) / sizeof(double);
-  static_assert(sizeof(map) % sizeof(double) == 0 && alignof(map) <= alignof(double));
-  [[nodiscard]] static index_t state_doubles(index_t state_size) {
-    return (state_size * static_cast<index_t>(sizeof(S)) + 7) / 8;
+  /// Few chunks would leave lanes empty.
+  [[nodiscard]] bool in_lanes(index_t tokens) const noexcept {
+    return lanes > 0 && 2 * (tokens / chunk) >= lanes;
   }
-
-  double* maps_;
-  double* carries_;
-  double* states_;
-  index_t channels_, state_size_;
 };
 
-/// A kernel that summarises chunks its own way.
-template <class Kernel>
-concept brings_summaries = requires(const Kernel& kernel, typename Kernel::scalar_type* state,
-                                    double* numbers) {
-  kernel.relay(numbers, state, numbers, numbers);
-};
-
-/// The same scratch for kernels that bring summaries: these and carries have the layout of a state.
-template <class Kernel>
-class own_scratch {
+/// A call in chunks: what its tasks share.
+template <class V, class Source, class State>
+class chunk_race {
  public:
-  using S = typename Kernel::scalar_type;
+  using Kernel = typename Source::kernel_type;
+  using one = chunk_of<V, Kernel>;
+  static constexpr bool may_turn = turns<Kernel> && simd::widens<V> && (lane<V>::width > 1);
 
-  [[nodiscard]] static std::size_t size(index_t slots, index_t, index_t state_size) {
-    return static_cast<std::size_t>((2 * slots + 1) * state_size +
-                                    (slots * state_size * static_cast<index_t>(sizeof(S)) + 7) / 8);
+  chunk_race(const Source& source, State& state, index_t chunk, bool streaming) noexcept
+      : source_(source),
+        state_(state),
+        sizes_{source.channel_count, state.sequence_size()},
+        grid_{chunk, lanes_of(source)},
+        streaming_(streaming) {
+    for (index_t b = 0; b < source.sequences(); ++b) units_ += grid_.units(source.tokens(b));
   }
 
-  own_scratch(double* memory, index_t slots, index_t, index_t state_size)
-      : summaries_(memory),
-        carries_(memory + slots * state_size),
-        states_(reinterpret_cast<S*>(carries_ + (slots + 1) * state_size)),
-        state_size_(state_size) {}
+  /// Chunks, or groups of them, that tasks can take.
+  [[nodiscard]] index_t units() const noexcept { return units_; }
+  /// Doubles of scratch for so many tasks.
+  [[nodiscard]] std::size_t size(index_t tasks) const noexcept {
+    return static_cast<std::size_t>(2 * one::carry_size(sizes_) + tasks * task_size());
+  }
 
-  [[nodiscard]] index_t state_size() const { return state_size_; }
-  [[nodiscard]] double* summary(index_t slot) const { return summaries_ + slot * state_size_; }
-  [[nodiscard]] double* carry(index_t slot) const { return carries_ + slot * state_size_; }
-  [[nodiscard]] S* state(index_t slot) const { return states_ + slot * state_size_; }
+  /// Runs all of it in `tasks` tasks, with scratch for as many.
+  template <class Executor>
+  void run(Executor& where, index_t tasks, double* memory) {
+    double* const scratch = memory + 2 * one::carry_size(sizes_);
+    where.run(tasks, [&](index_t i) { work(memory, scratch + i * task_size()); });
+  }
 
  private:
-  double* summaries_;
-  double* carries_;
-  S* states_;
-  index_t state_size_;
+  [[nodiscard]] static index_t lanes_of([[maybe_unused]] const Source& source) noexcept {
+    if constexpr (may_turn)
+      if (narrow_chunks<V, Kernel>::suits(source.first, source.channel_count))
+        return lane<V>::width;
+    return 0;
+  }
+  [[nodiscard]] index_t task_size() const noexcept {
+    index_t n = one::size(sizes_);
+    if constexpr (may_turn)
+      if (grid_.lanes > 0)
+        n += narrow_chunks<V, Kernel>::size(source_.first, sizes_.channels, grid_.chunk);
+    return n;
+  }
+
+  /// One task: takes units until there are none.
+  void work(double* carries, double* scratch) noexcept {
+    index_t b = 0, first = 0;
+    for (index_t i = turns_.take(); i < units_; i = turns_.take()) {
+      index_t units = grid_.units(source_.tokens(b));
+      for (; i >= first + units; units = grid_.units(source_.tokens(++b))) first += units;
+      const auto kernel = source_.kernel(b);
+      const chunk_unit unit = grid_.unit(source_.tokens(b), i - first);
+      // Two carries are enough: whoever has a turn is the only one to read its own, and the one
+      // before that has been read.
+      const turn_of turn{i, i == first ? state_.row(b) : nullptr,
+                         unit.last_of_all ? state_.row(b) : nullptr,
+                         carries + i % 2 * one::carry_size(sizes_),
+                         carries + (i + 1) % 2 * one::carry_size(sizes_)};
+      if constexpr (may_turn)
+        if (unit.lanes > 0) {
+          run_lanes(kernel, unit, turn, scratch + one::size(sizes_));
+          continue;
+        }
+      run_chunk(kernel, unit, turn, scratch);
+    }
+  }
+
+  using S = typename Kernel::scalar_type;
+  /// A unit's place in the race.
+  struct turn_of {
+    index_t number;
+    const S* begin;  // the state, if the sequence begins here
+    S* end;          // the same, if it ends here
+    double *before, *after;
+  };
+
+  void run_chunk(const Kernel& kernel, const chunk_unit& unit, const turn_of& turn,
+                 double* scratch) noexcept {
+    const one chunk(scratch, sizes_);
+    const chunk_span span{unit.first, unit.last};
+    // Nobody waits for the summary of the last chunk.
+    if (turn.end == nullptr) chunk.summarise(kernel, span);
+    turns_.wait_for(turn.number);
+    if (turn.begin != nullptr) one::enter(turn.before, turn.begin, sizes_);
+    chunk.relay(kernel, turn.before, turn.end == nullptr ? turn.after : nullptr);
+    turns_.pass(turn.number);
+    chunk.replay(kernel, span, streaming_);
+    if (turn.end != nullptr) chunk.leave(turn.end);
+  }
+  void run_lanes(const Kernel& kernel, const chunk_unit& unit, const turn_of& turn,
+                 double* scratch) noexcept {
+    const narrow_chunks<V, Kernel> chunks(scratch, kernel, sizes_.channels, grid_.chunk);
+    chunks.summarise(kernel, unit.first, unit.lanes);
+    turns_.wait_for(turn.number);
+    if (turn.begin != nullptr) one::enter(turn.before, turn.begin, sizes_);
+    chunks.relay(turn.before, turn.after, unit.lanes);
+    turns_.pass(turn.number);
+    chunks.replay(kernel, unit.first, unit.lanes);
+    if (turn.end != nullptr) chunks.leave(turn.end, unit.lanes - 1);
+  }
+
+  const Source& source_;
+  State& state_;
+  chunk_sizes sizes_;
+  chunk_grid grid_;
+  bool streaming_;
+  index_t units_ = 0;
+  turnstile turns_;
 };
 
-template <class Kernel>
-using scratch_of =
-    std::conditional_t<brings_summaries<Kernel>, own_scratch<Kernel>, chunk_scratch<Kernel>>;
-
-/// The carry into the first chunk: the state itself.
-template <class Kernel>
-void take_state(const chunk_scratch<Kernel>& scratch, const typename Kernel::scalar_type* state,
-                index_t channels) noexcept {
-  for (index_t c = 0; c < channels; ++c)
-    for (int k = 0; k < Kernel::order; ++k)
-      scratch.carry(0, c)[k] =
-          static_cast<double>(state_of(state, c, Kernel::order)[k * state_lanes]);
-}
-template <class Kernel>
-void take_state(const own_scratch<Kernel>& scratch, const typename Kernel::scalar_type* state,
-                index_t) noexcept {
-  std::copy_n(state, scratch.state_size(), scratch.carry(0));
-}
-
-/// The carry out of the last of `now` chunks enters the first of those that follow.
-template <class Kernel>
-void pass_on(const chunk_scratch<Kernel>& scratch, index_t now, index_t channels) noexcept {
-  std::copy_n(scratch.carry(now, 0), channels * Kernel::order, scratch.carry(0, 0));
-}
-template <class Kernel>
-void pass_on(const own_scratch<Kernel>& scratch, index_t now, index_t) noexcept {
-  std::copy_n(scratch.carry(now), scratch.state_size(), scratch.carry(0));
-}
-
-/// The maps of tokens [first, last), one a channel.
-template <class V, class Kernel>
-void summarise(const Kernel& kernel, const own_scratch<Kernel>& scratch, index_t slot,
-               index_t first, index_t last, index_t) noexcept {
-  std::fill_n(scratch.state(slot), scratch.state_size(), typename Kernel::scalar_type(0));
-  kernel.template summarise<V>(scratch.summary(slot), scratch.state(slot), first, last);
-}
-template <class V, class Kernel>
-void summarise(const Kernel& kernel, const chunk_scratch<Kernel>& scratch, index_t slot,
-               index_t first, index_t last, index_t channels) noexcept {
-  using S = typename Kernel::scalar_type;
-  using wide = typename Kernel::template recurrence<double>;
-  for (index_t c = 0; c < channels; ++c) scratch.fresh_map(slot, c);
-  for (index_t t = first; t < last; ++t)
-    for (index_t c = 0; c < channels; ++c)
-      wide::append(*scratch.map_at(slot, c),
-                   wide::convert(kernel.template token<S>(t, c, all_lanes<S>{})));
-}
-
-/// carry[slot + 1] = map[slot](carry[slot])
-template <class Kernel>
-void relay(const Kernel& kernel, const own_scratch<Kernel>& scratch, index_t slot,
-           index_t) noexcept {
-  kernel.relay(scratch.summary(slot), scratch.state(slot), scratch.carry(slot),
-               scratch.carry(slot + 1));
-}
-template <class Kernel>
-void relay(const Kernel&, const chunk_scratch<Kernel>& scratch, index_t slot,
-           index_t channels) noexcept {
-  typename Kernel::template recurrence<double>::state h;
-  for (index_t c = 0; c < channels; ++c) {
-    std::copy_n(scratch.carry(slot, c), Kernel::order, h.h);
-    Kernel::template recurrence<double>::apply(*scratch.map_at(slot, c), h);
-    std::copy_n(h.h, Kernel::order, scratch.carry(slot + 1, c));
-  }
-}
-
-/// The carry into `slot`, rounded to a state.
-template <class Kernel>
-void seed(const own_scratch<Kernel>& scratch, index_t slot, index_t) noexcept {
-  using S = typename Kernel::scalar_type;
-  std::transform(scratch.carry(slot), scratch.carry(slot) + scratch.state_size(),
-                 scratch.state(slot), [](double h) { return static_cast<S>(h); });
-}
-template <class Kernel>
-void seed(const chunk_scratch<Kernel>& scratch, index_t slot, index_t channels) noexcept {
-  using S = typename Kernel::scalar_type;
-  std::fill_n(scratch.state(slot), scratch.state_size(), S(0));
-  for (index_t c = 0; c < channels; ++c)
-    for (int k = 0; k < Kernel::order; ++k)
-      state_of(scratch.state(slot), c, Kernel::order)[k * state_lanes] =
-          static_cast<S>(scratch.carry(slot, c)[k]);
-}
-
-/// One sequence of `tokens` tokens, `slots` chunks at a time. Tasks run on `where`.
-template <class V, class Kernel, class Executor>
-void walk_chunked(const Kernel& kernel, typename Kernel::scalar_type* state, index_t state_size,
-                  index_t tokens, index_t channels, index_t chunk, index_t slots, double* memory,
-                  Executor& where) {
-  const scratch_of<Kernel> scratch(memory, slots, channels, state_size);
-  const index_t chunks = (tokens + chunk - 1) / chunk;
-  take_state(scratch, state, channels);
-
-  for (index_t done = 0; done < chunks; done += slots) {
-    const index_t now = std::min(slots, chunks - done);
-    const auto begin_of = [&](index_t slot) { return (done + slot) * chunk; };
-    const auto end_of = [&](index_t slot) { return std::min(begin_of(slot) + chunk, tokens); };
-    // Nobody waits for the summary of the call's last chunk.
-    where.run(done + now == chunks ? now - 1 : now, [&](index_t slot) {
-      summarise<V>(kernel, scratch, slot, begin_of(slot), end_of(slot), channels);
-    });
-    for (index_t slot = 0; slot < now; ++slot)
-      if (done + slot + 1 < chunks) relay(kernel, scratch, slot, channels);
-    where.run(now, [&](index_t slot) {
-      seed(scratch, slot, channels);
-      walk<V>(kernel, scratch.state(slot), begin_of(slot), end_of(slot), 0, channels, false);
-    });
-    if (done + now == chunks)
-      std::copy_n(scratch.state(now - 1), state_size, state);
-    else
-      pass_on(scratch, now, channels);
-  }
+/// Tokens of a chunk where the policy leaves the choice to us: so many that tokens of `bytes` each
+/// stay in L2 between their summary and their replay (0: nobody knows). Of few channels not a power of two, which
+/// would put the lanes of scan/narrow.hpp into the same sets of a cache.
+[[nodiscard]] constexpr index_t default_chunk(index_t bytes) noexcept {
+  constexpr index_t cached = index_t{1} << 20, narrow_bytes = 256, narrow = 272;
+  if (bytes > 0 && bytes <= narrow_bytes) return narrow;
+  index_t chunk = 256;
+  while (chunk > 16 && chunk * bytes > cached) chunk /= 2;
+  return chunk;
 }
 
 }  // namespace maslin::inline MASLIN_ABI::scan

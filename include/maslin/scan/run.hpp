@@ -93,6 +93,12 @@ void with_lanes_of(const Source& source, const F& f) {
   return threads == 0 ? exec::default_threads() : threads;
 }
 
+/// True if a call leaves outputs past the cache where nobody says.
+template <class Source>
+[[nodiscard]] bool streams(const Source& source) noexcept {
+  return source.may_stream && source.moved_bytes >= exec::streaming_bytes;
+}
+
 template <class Source, class State>
 void run_on(exec::default_executor&, const exec::scalar&, const Source& source, State& state) {
   using S = typename State::scalar_type;
@@ -116,10 +122,9 @@ void run_on(Executor& where, const exec::sequential& policy, const Source& sourc
   const index_t groups = (channels + state_lanes - 1) / state_lanes;
   const index_t run = (groups + runs - 1) / runs * state_lanes;
   runs = (channels + run - 1) / run;
-  const bool streaming =
-      source.may_stream &&
-      (policy.store == exec::stores::streaming ||
-       (policy.store == exec::stores::automatic && source.moved_bytes >= exec::streaming_bytes));
+  const bool streaming = policy.store == exec::stores::automatic
+                             ? streams(source)
+                             : source.may_stream && policy.store == exec::stores::streaming;
   with_lanes_of(source, [&]<class V>(std::type_identity<V>) {
     where.run(sequences * runs, [&](index_t i) {
       const index_t b = i / runs, begin = i % runs * run;
@@ -131,22 +136,16 @@ void run_on(Executor& where, const exec::sequential& policy, const Source& sourc
 
 template <class Executor, class Source, class State>
 void run_on(Executor& where, const exec::chunked& policy, const Source& source, State& state) {
-  using scratch = scratch_of<typename Source::kernel_type>;
-  const index_t channels = source.channel_count;
-  if (channels == 0) return;
+  if (source.channel_count == 0) return;
   index_t longest = 0;
   for (index_t b = 0; b < source.sequences(); ++b) longest = std::max(longest, source.tokens(b));
   if (longest == 0) return;
-  const index_t chunk = std::min(policy.chunk == 0 ? default_chunk : policy.chunk, longest);
-  const index_t chunks = (longest + chunk - 1) / chunk;
-  const index_t threads = team(policy.threads);
-  // Two chunks a thread even out unequal speeds; more would only grow the scratch.
-  const index_t slots = std::min(threads > 1 ? 2 * threads : index_t{1}, chunks);
-  double* memory = state.workspace().reserve(scratch::size(slots, channels, state.sequence_size()));
+  const index_t bytes = source.moved_bytes / std::max(index_t{1}, source.batch * source.length);
+  const index_t chunk = std::min(policy.chunk == 0 ? default_chunk(bytes) : policy.chunk, longest);
   with_lanes_of(source, [&]<class V>(std::type_identity<V>) {
-    for (index_t b = 0; b < source.sequences(); ++b)
-      walk_chunked<V>(source.kernel(b), state.row(b), state.sequence_size(), source.tokens(b),
-                      channels, chunk, slots, memory, where);
+    chunk_race<V, Source, State> race(source, state, chunk, streams(source));
+    const index_t tasks = std::min<index_t>(team(policy.threads), race.units());
+    race.run(where, tasks, state.workspace().reserve(race.size(tasks)));
   });
 }
 

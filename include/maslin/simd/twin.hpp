@@ -15,10 +15,32 @@ namespace maslin::inline MASLIN_ABI {
 
 namespace simd {
 
+template <class V>
+struct twin;
+
+namespace detail {
+
+/// Defined for registers of as many lanes as a twin has: `to_twin` gives their numbers to it.
+template <class V, class U>
+struct twin_conversion {
+  static constexpr bool exists = false;
+};
+
+}  // namespace detail
+
 /// Two registers V, lanes of the first one first.
 template <class V>
 struct twin {
   V first, second;
+
+  twin() = default;
+  [[gnu::always_inline]] twin(V a, V b) noexcept : first(a), second(b) {}
+  /// The same numbers, of a register of narrower ones (simd/wide.hpp).
+  template <class U>
+    requires(detail::twin_conversion<V, U>::exists)
+  [[gnu::always_inline]] explicit twin(U x) noexcept
+      : first(detail::twin_conversion<V, U>::first(x)),
+        second(detail::twin_conversion<V, U>::second(x)) {}
 
   /// The answers of a comparison.
   struct mask {
