@@ -10,8 +10,10 @@
 #include <maslin/scan/chunked.hpp>
 
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -143,6 +145,63 @@ TEMPLATE_TEST_CASE("chunks are the naive loop exactly, in the doubles of their m
       CHECK(check<simd::native<float>>(in_float, {0}) == "");
       CHECK(check<simd::native<double>>(in_double, {T / 2}) == "");
     }
+}
+
+namespace {
+
+/// Outputs and final state of a problem in chunks.
+template <class V, class Algebra>
+std::pair<std::vector<float>, std::vector<float>> outcome_of(index_t T, index_t D, index_t chunk,
+                                                             int tasks) {
+  maslin::test::random numbers(std::uint64_t(T * 64 + D));
+  // Gates below 1 / M, of which few forget.
+  constexpr float most = 1.0f / float(Algebra::order);
+  const auto draw = [&] {
+    return numbers.below(4) == 0 ? float(numbers.uniform(-1, 1)) * most : most;
+  };
+  problem<float, Algebra> p(1, T, D, draw, [&] { return float(numbers.uniform(-1, 1)); });
+  reverse_executor where;
+  (void)solves<V>(p, T / 5, chunk, tasks, where);
+  auto h = p.initial();
+  const auto source = p.source();
+  scan::chunk_race<V, std::remove_const_t<decltype(source)>, decltype(h)> race(source, h, chunk,
+                                                                               false);
+  maslin::aligned_vector<double> memory(race.size(tasks), 0.0);
+  race.run(where, tasks, memory.data());
+  std::vector<float> state(std::size_t(D * Algebra::order));
+  h.copy_to(maslin::row_major(state.data(), 1, D, Algebra::order));
+  return {p.out(), state};
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("lanes of channels, lanes of chunks and single channels give the same bytes",
+                   "[scan][chunked][lanes]", diagonal_algebra, complement_algebra,
+                   companion_algebra<2>, companion_algebra<4>, block_algebra<2>, block_algebra<4>) {
+  using V = simd::native<float>;
+  for (const index_t D : {1, 2, 3, 7, 9})
+    for (const index_t chunk : {5, 16, 31}) {
+      CAPTURE(D, chunk);
+      const auto want = outcome_of<float, one_by_one<TestType>>(333, D, chunk, 1);
+      CHECK(outcome_of<V, one_by_one<TestType>>(333, D, chunk, 2) == want);
+      CHECK(outcome_of<V, TestType>(333, D, chunk, 2) == want);
+      CHECK(outcome_of<float, TestType>(333, D, chunk, 1) == want);
+    }
+}
+
+TEMPLATE_TEST_CASE("a run of tokens is appended as one after another, bit for bit",
+                   "[scan][chunked][lanes]", companion_algebra<3>, block_algebra<3>,
+                   block_algebra<8>) {
+  using R = typename TestType::template at<double>;
+  maslin::test::random numbers(1);
+  typename R::token tokens[5];
+  std::vector<double> entries(5 * (sizeof(typename R::token) / sizeof(double)));
+  for (double& x : entries) x = numbers.uniform(-1, 1);
+  std::memcpy(static_cast<void*>(tokens), entries.data(), sizeof tokens);
+  auto one = R::identity(), run = R::identity();
+  for (const auto& u : tokens) R::append(one, u);
+  R::append_run(run, tokens, 5);
+  CHECK(std::memcmp(&one, &run, sizeof one) == 0);
 }
 
 TEST_CASE("threads decide no byte of a chunked scan", "[scan][chunked][threads]") {

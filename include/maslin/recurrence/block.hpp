@@ -54,6 +54,26 @@ struct block {
     }
     m = compose_maps<V, M>(token_map, m);
   }
+  /// append of `count` tokens, one after another: the same operations, column by column.
+  static constexpr void append_run(map& m, const token* tokens, index_t count) noexcept {
+    for_each_column<V, M>(m, [&](V(&h)[static_cast<std::size_t>(M)], auto inhomogeneous) {
+      for (index_t n = 0; n < count; ++n) {
+        V out[static_cast<std::size_t>(M)];
+        const auto component = [&](int i) {
+          const gate_row<V, M>& row = tokens[n].rows[i];
+          V x = inhomogeneous ? row.input : lane<V>::broadcast(0);
+          each<M>([&](int k) { x = lane<V>::fma(row.gate[k], h[k], x); });
+          out[i] = x;
+        };
+        if constexpr (M <= 4) {
+          each<M>(component);
+        } else {
+          for (int i = 0; i < M; ++i) component(i);
+        }
+        each<M>([&](int i) { h[i] = out[i]; });
+      }
+    });
+  }
   [[nodiscard]] static constexpr map compose(const map& later, const map& earlier) noexcept {
     return compose_maps<V, M>(later, earlier);
   }

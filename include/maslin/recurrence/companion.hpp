@@ -60,6 +60,20 @@ struct companion {
     m.s[0] = s;
     for (int j = 0; j < M; ++j) m.P[0][j] = p[j];
   }
+  /// append of `count` tokens, one after another: the same operations, column by column.
+  static constexpr void append_run(map& m, const token* tokens, index_t count) noexcept {
+    using L = lane<V>;
+    for_each_column<V, M>(m, [&](V(&h)[static_cast<std::size_t>(M)], auto inhomogeneous) {
+      for (index_t n = 0; n < count; ++n) {
+        const gate_row<V, M>& row = tokens[n].gates;
+        V x = inhomogeneous ? L::fma(row.gate[M - 1], h[M - 1], row.input)
+                            : V(row.gate[M - 1] * h[M - 1]);
+        each<M - 1>([&](int k) { x = L::fma(row.gate[M - 2 - k], h[M - 2 - k], x); });
+        each<M - 1>([&](int k) { h[M - 1 - k] = h[M - 2 - k]; });
+        h[0] = x;
+      }
+    });
+  }
   [[nodiscard]] static constexpr map compose(const map& later, const map& earlier) noexcept {
     return compose_maps<V, M>(later, earlier);
   }

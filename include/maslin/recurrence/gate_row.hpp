@@ -8,6 +8,8 @@
 #include <maslin/core/each.hpp>
 #include <maslin/core/lane.hpp>
 
+#include <type_traits>
+
 namespace maslin::inline MASLIN_ABI::recurrence {
 
 /// h_new = sum_k gate[k] h_old[k] + input, where the input gate is already multiplied in.
@@ -77,6 +79,22 @@ constexpr void apply_map(const affine_map<V, M>& f, V (&h)[static_cast<std::size
     out[i] = x;
   }
   for (int i = 0; i < M; ++i) h[i] = out[i];
+}
+
+/// f(h, inhomogeneous) for each column of a map, the last being s: what a run of tokens does to a
+/// column it does to a state, without its input where `inhomogeneous` is false. The M + 1 responses
+/// never meet, so that each stays in registers for the run.
+template <class V, int M, class F>
+constexpr void for_each_column(affine_map<V, M>& m, const F& f) noexcept {
+  V h[static_cast<std::size_t>(M)];
+  for (int j = 0; j < M; ++j) {
+    each<M>([&](int i) { h[i] = m.P[i][j]; });
+    f(h, std::false_type{});
+    each<M>([&](int i) { m.P[i][j] = h[i]; });
+  }
+  each<M>([&](int i) { h[i] = m.s[i]; });
+  f(h, std::true_type{});
+  each<M>([&](int i) { m.s[i] = h[i]; });
 }
 
 }  // namespace maslin::inline MASLIN_ABI::recurrence

@@ -200,6 +200,23 @@ class narrow_chunks {
       simd::turn_back<V>(kernel.y(t + s, 0), chunk_ * time, out_ + s * numbers * width, numbers, n);
   }
 
+  /// Appends `count` turned tokens of channel c to its map.
+  static void append(const Kernel& kernel, map& to, places at, index_t c, index_t count) noexcept {
+    // Up to here a map stays in registers.
+    constexpr bool small = order <= 2;
+    if constexpr (!small && requires { R::append_run(to, nullptr, count); }) {
+      typename R::token tokens[static_cast<std::size_t>(tile)];
+      for (index_t s = 0; s < count; ++s, at.advance())
+        tokens[s] = R::convert(kernel.template turned_token<V>(at.from, c));
+      R::append_run(to, tokens, count);
+    } else {
+      map m = to;
+      for (index_t s = 0; s < count; ++s, at.advance())
+        R::append(m, R::convert(kernel.template turned_token<V>(at.from, c)));
+      to = m;
+    }
+  }
+
   template <class N>
   [[gnu::noinline, gnu::flatten]] static void make_maps(const Kernel kernel,
                                                         const narrow_chunks self, index_t first,
@@ -210,11 +227,7 @@ class narrow_chunks {
       const index_t count = std::min(tile, self.chunk_ - t);
       self.turn(kernel, first, t, count, n);
       for (index_t c = 0; c < self.channels_; ++c) {
-        places at = self.places_of(kernel, t);
-        map m = *self.map_at(c);
-        for (index_t s = 0; s < count; ++s, at.advance())
-          R::append(m, R::convert(kernel.template turned_token<V>(at.from, c)));
-        *self.map_at(c) = m;
+        append(kernel, *self.map_at(c), self.places_of(kernel, t), c, count);
       }
     }
   }

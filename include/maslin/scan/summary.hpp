@@ -130,22 +130,29 @@ class channel_chunk {
     return std::launder(reinterpret_cast<map*>(reinterpret_cast<number*>(maps) + c * map_numbers));
   }
 
-  /// Appends tokens [first, last) to the maps of the n channels from c on, which the registers hold
-  /// meanwhile.
+  // So many rows stay in L1 while a row of channels goes by.
+  static constexpr index_t rows = 4;
+
+  /// Appends tokens [first, last), `rows` or fewer, to the maps of the n channels from c on.
   template <class N>
   static void append(const Kernel& kernel, map* maps, index_t first, index_t last, index_t c,
                      N n) noexcept {
-    map m = *maps;
-    for (index_t t = first; t < last; ++t)
-      R::append(m, R::convert(kernel.template token<U>(t, c, n)));
-    *maps = m;
+    if constexpr (requires { R::append_run(*maps, nullptr, first); }) {
+      typename R::token tokens[static_cast<std::size_t>(rows)];
+      for (index_t t = first; t < last; ++t)
+        tokens[t - first] = R::convert(kernel.template token<U>(t, c, n));
+      R::append_run(*maps, tokens, last - first);
+    } else {
+      map m = *maps;
+      for (index_t t = first; t < last; ++t)
+        R::append(m, R::convert(kernel.template token<U>(t, c, n)));
+      *maps = m;
+    }
   }
 
   [[gnu::noinline, gnu::flatten]] static void make_maps(const Kernel kernel, double* maps,
                                                         chunk_span span,
                                                         index_t channels) noexcept {
-    // So many rows stay in L1 while a row of channels goes by.
-    constexpr index_t rows = 4;
     for (index_t c = 0; c < channels; c += width)
       new (reinterpret_cast<number*>(maps) + c * map_numbers) map(R::identity());
     for (index_t t = span.first; t < span.last; t += rows) {

@@ -11,6 +11,10 @@
 #include <type_traits>
 #include <utility>
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 namespace maslin::inline MASLIN_ABI::simd {
 
 namespace detail {
@@ -34,6 +38,20 @@ struct wide_of<xsimd::batch<float, A>> {
   using type = void;
 };
 
+// g++ 12 takes __builtin_convertvector apart into 128 bits: registers are converted by name.
+template <class To, class From>
+[[nodiscard, gnu::always_inline]] inline To converted(From x) noexcept {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<To, vector_t<double, 8>>) return To(_mm512_cvtps_pd(__m256(x)));
+  if constexpr (std::is_same_v<From, vector_t<double, 8>>) return To(_mm512_cvtpd_ps(__m512d(x)));
+#endif
+#if defined(__AVX__)
+  if constexpr (std::is_same_v<To, vector_t<double, 4>>) return To(_mm256_cvtps_pd(__m128(x)));
+  if constexpr (std::is_same_v<From, vector_t<double, 4>>) return To(_mm256_cvtpd_ps(__m256d(x)));
+#endif
+  return __builtin_convertvector(x, To);
+}
+
 /// Floats to doubles, half a register at a time.
 template <class A>
 struct twin_conversion<xsimd::batch<double, A>, xsimd::batch<float, A>> {
@@ -45,7 +63,7 @@ struct twin_conversion<xsimd::batch<double, A>, xsimd::batch<float, A>> {
   template <int First>
   [[gnu::always_inline]] static to part_of(from x) noexcept {
     const auto lanes = part<First>(to_raw(x), std::make_integer_sequence<int, half>{});
-    return from_raw<to>(__builtin_convertvector(lanes, vector_t<double, half>));
+    return from_raw<to>(converted<vector_t<double, half>>(lanes));
   }
   [[gnu::always_inline]] static to first(from x) noexcept { return part_of<0>(x); }
   [[gnu::always_inline]] static to second(from x) noexcept { return part_of<half>(x); }
@@ -75,8 +93,8 @@ template <class V>
     constexpr int W = lane<V>::width;
     using S = typename lane<V>::scalar;
     using half = detail::vector_t<S, W / 2>;
-    const auto low = __builtin_convertvector(detail::to_raw(x.first), half);
-    const auto high = __builtin_convertvector(detail::to_raw(x.second), half);
+    const auto low = detail::converted<half>(detail::to_raw(x.first));
+    const auto high = detail::converted<half>(detail::to_raw(x.second));
     return detail::from_raw<V>(detail::joined<W>(low, high, std::make_integer_sequence<int, W>{}));
   }
 }
