@@ -20,6 +20,7 @@ namespace exec {
 struct scalar;
 struct sequential;
 struct chunked;
+struct automatic;
 }  // namespace exec
 
 namespace scan {

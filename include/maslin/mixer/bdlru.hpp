@@ -252,6 +252,8 @@ struct bdlru {
     static constexpr int weights = maslin::recurrence::costly_weights<N> ? M * (M + 1) : 0;
     static constexpr bool wide_lanes = true;
     static constexpr int arrays = 2;
+    static constexpr auto costs =
+        weights > 0 ? scan::cost_family::block_weighed : scan::cost_family::block;
 
     const S* gate;
     const S* input;

@@ -213,6 +213,9 @@ struct diagonal {
     static constexpr int order = parts, outputs = parts;
     static constexpr bool wide_lanes = true;
     static constexpr int arrays = 2;
+    static constexpr auto costs = parts == 2                   ? scan::cost_family::complex_diagonal
+                                  : Form == maslin::decay::log ? scan::cost_family::diagonal_exp
+                                                               : scan::cost_family::diagonal;
 
     const R* gate;
     const R* input;

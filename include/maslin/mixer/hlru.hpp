@@ -307,6 +307,8 @@ struct hlru {
     static constexpr int weights = maslin::recurrence::costly_weights<N> ? M + 1 : 0;
     static constexpr bool wide_lanes = true;
     static constexpr int arrays = 2;
+    static constexpr auto costs =
+        weights > 0 ? scan::cost_family::companion_weighed : scan::cost_family::companion;
 
     const S* gate;
     const S* input;

@@ -145,6 +145,17 @@ void run_heads(Executor& where, const exec::chunked& policy, const Source& sourc
                });
 }
 
+/// In chunks, which have less work a token, once there is a whole one.
+template <class Executor, class Source, class State>
+void run_heads(Executor& where, const exec::automatic& policy, const Source& source, State& state) {
+  index_t longest = 0;
+  for (index_t b = 0; b < source.sequences(); ++b) longest = std::max(longest, source.tokens(b));
+  if (longest >= source.first.chunk_of(0))
+    run_heads(where, exec::chunked{.chunk = 0, .threads = policy.threads}, source, state);
+  else
+    run_heads(where, exec::sequential{.threads = policy.threads}, source, state);
+}
+
 }  // namespace detail
 
 /// Runs a checked call under any policy. Scratch is asked for before anything is written, and stays

@@ -47,6 +47,14 @@ struct chunked {
   friend bool operator==(const chunked&, const chunked&) = default;
 };
 
+/// One of the two above, on one thread or on all: whichever a table of measured costs says is cheapest
+/// for the shape of the call (scan/choose.hpp). The bytes are those of what it chooses, which depends on
+/// shape and threads: name a policy where bytes matter.
+struct automatic {
+  int threads = 0;  ///< at most so many; 0: as many as the machine offers
+  friend bool operator==(const automatic&, const automatic&) = default;
+};
+
 }  // namespace maslin::inline MASLIN_ABI::exec
 
 namespace maslin::inline MASLIN_ABI {

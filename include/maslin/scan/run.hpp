@@ -4,6 +4,7 @@
 /// \file
 /// From a policy and the sequences of a call to schedules and tasks.
 
+#include <maslin/scan/choose.hpp>
 #include <maslin/scan/chunked.hpp>
 #include <maslin/scan/executor.hpp>
 #include <maslin/scan/policy.hpp>
@@ -51,7 +52,7 @@ namespace detail {
 template <class Policy>
 inline constexpr bool is_policy =
     std::same_as<Policy, exec::scalar> || std::same_as<Policy, exec::sequential> ||
-    std::same_as<Policy, exec::chunked>;
+    std::same_as<Policy, exec::chunked> || std::same_as<Policy, exec::automatic>;
 template <class Executor, class Policy>
 inline constexpr bool is_policy<exec::bound_policy<Executor, Policy>> = is_policy<Policy>;
 
@@ -66,6 +67,13 @@ inline constexpr index_t run_bytes_of = [] {
   else
     return run_bytes;
 }();
+
+/// Runs of channels that are worth a thread, at least 1.
+template <class Kernel>
+[[nodiscard]] constexpr index_t runs_of(index_t channels) noexcept {
+  constexpr auto bytes = static_cast<index_t>(sizeof(typename Kernel::scalar_type));
+  return std::max(index_t{1}, channels * Kernel::outputs * bytes / run_bytes_of<Kernel>);
+}
 
 /// Calls f with the register type of the target if its lanes stay within `multiple` channels, or two
 /// groups of `multiple` fill it; with S, one channel at a time, otherwise.
@@ -108,16 +116,13 @@ void run_on(exec::default_executor&, const exec::scalar&, const Source& source, 
 
 template <class Executor, class Source, class State>
 void run_on(Executor& where, const exec::sequential& policy, const Source& source, State& state) {
-  using S = typename State::scalar_type;
   const index_t sequences = source.sequences(), channels = source.channel_count;
   if (sequences == 0 || channels == 0) return;
   const index_t threads = team(policy.threads);
-  using kernel = typename Source::kernel_type;
-  const index_t row_bytes = channels * kernel::outputs * static_cast<index_t>(sizeof(S));
   index_t runs = 1;
   if (sequences < threads)
     runs = std::clamp((threads + sequences - 1) / sequences, index_t{1},
-                      std::max(index_t{1}, row_bytes / run_bytes_of<kernel>));
+                      runs_of<typename Source::kernel_type>(channels));
   // Runs begin at whole groups of the state, hence at whole cache lines of it.
   const index_t groups = (channels + state_lanes - 1) / state_lanes;
   const index_t run = (groups + runs - 1) / runs * state_lanes;
@@ -134,19 +139,64 @@ void run_on(Executor& where, const exec::sequential& policy, const Source& sourc
   });
 }
 
+template <class Source>
+[[nodiscard]] index_t default_chunk_of(const Source& source) noexcept {
+  return default_chunk(source.moved_bytes / std::max(index_t{1}, source.batch * source.length));
+}
+
 template <class Executor, class Source, class State>
 void run_on(Executor& where, const exec::chunked& policy, const Source& source, State& state) {
   if (source.channel_count == 0) return;
   index_t longest = 0;
   for (index_t b = 0; b < source.sequences(); ++b) longest = std::max(longest, source.tokens(b));
   if (longest == 0) return;
-  const index_t bytes = source.moved_bytes / std::max(index_t{1}, source.batch * source.length);
-  const index_t chunk = std::min(policy.chunk == 0 ? default_chunk(bytes) : policy.chunk, longest);
+  const index_t chunk =
+      std::min(policy.chunk == 0 ? default_chunk_of(source) : policy.chunk, longest);
   with_lanes_of(source, [&]<class V>(std::type_identity<V>) {
     chunk_race<V, Source, State> race(source, state, chunk, streams(source));
     const index_t tasks = std::min<index_t>(team(policy.threads), race.units());
     race.run(where, tasks, state.workspace().reserve(race.size(tasks)));
   });
+}
+
+/// What exec::automatic sees of a call.
+template <class Source>
+[[nodiscard]] scan_shape shape_of(const Source& source, int threads) noexcept {
+  using kernel = typename Source::kernel_type;
+  scan_shape of{};
+  of.threads = threads;
+  of.sequences = source.sequences();
+  for (index_t b = 0; b < of.sequences; ++b) of.tokens += source.tokens(b);
+  of.channels = source.channel_count;
+  of.runs = runs_of<kernel>(of.channels);
+  if constexpr (family_of<kernel>() != cost_family::unknown) {
+    of.family = family_of<kernel>();
+    of.order = kernel::order;
+    of.bytes = source.moved_bytes;
+    of.chunk = default_chunk_of(source);
+    with_lanes_of(source, [&]<class V>(std::type_identity<V>) {
+      of.lanes = lane<V>::width;
+      if constexpr (turns<kernel> && simd::widens<V>)
+        of.turns = narrow_chunks<V, kernel>::suits(source.first, of.channels);
+    });
+  }
+  return of;
+}
+
+template <class Executor, class Source, class State>
+void run_on(Executor& where, const exec::automatic& policy, const Source& source, State& state) {
+  const choice best = choose(shape_of(source, team(policy.threads)));
+  const auto run = [&](auto& executor) {
+    if (best.chunks)
+      run_on(executor, exec::chunked{.chunk = 0, .threads = best.threads}, source, state);
+    else
+      run_on(executor, exec::sequential{.threads = best.threads}, source, state);
+  };
+  exec::default_executor here;
+  if (best.threads == 1)
+    run(here);
+  else
+    run(where);
 }
 
 /// What is wrong with a policy's numbers, or an empty text.
@@ -162,6 +212,10 @@ void run_on(Executor& where, const exec::chunked& policy, const Source& source, 
     return "chunk of exec::chunked must be 0 or more, got " + std::to_string(policy.chunk);
   return {};
 }
+[[nodiscard]] inline std::string fault(const exec::automatic& policy) {
+  if (policy.threads >= 0) return {};
+  return "threads of exec::automatic must be 0 or more, got " + std::to_string(policy.threads);
+}
 template <class Executor, class Policy>
 [[nodiscard]] inline std::string fault(const exec::bound_policy<Executor, Policy>& bound) {
   return fault(bound.policy);
@@ -172,6 +226,10 @@ template <class Executor, class Policy>
   return {team(p.threads)};
 }
 [[nodiscard]] inline exec::default_executor executor_of(const exec::chunked& p) {
+  return {team(p.threads)};
+}
+
+[[nodiscard]] inline exec::default_executor executor_of(const exec::automatic& p) {
   return {team(p.threads)};
 }
 

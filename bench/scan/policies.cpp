@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// \file
+/// What the table of scan/choose.hpp is made of, and what it is worth: `policies table` measures its
+/// rows, `policies` holds exec::automatic beside every fixed policy on a grid of shapes and prints
+/// the ratio to the best of them; `policies T D` measures the wide shapes of so many tokens and
+/// channels with 1 thread and all.
+
+#include "support/buffer.hpp"
+#include "support/clock.hpp"
+
+#include <maslin/mixer/bdlru.hpp>
+#include <maslin/mixer/diagonal.hpp>
+#include <maslin/mixer/hlru.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <complex>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace {
+
+using maslin::decay, maslin::index_t, maslin::normalise, maslin::row_major;
+namespace exec = maslin::exec;
+namespace scan = maslin::scan;
+
+struct contender {
+  std::string name;
+  std::function<void()> run;
+  double seconds = std::numeric_limits<double>::infinity();
+};
+
+/// The best of many calls in turn, so that a slow moment of the machine meets all alike.
+void race(std::vector<contender>& all, double budget) {
+  for (contender& c : all) c.run();
+  const double begin = bench::now();
+  for (int round = 0; round < 5 || (bench::now() - begin < budget && round < 4000); ++round)
+    for (contender& c : all) {
+      const double from = bench::now();
+      c.run();
+      c.seconds = std::min(c.seconds, bench::now() - from);
+    }
+}
+
+/// Gates and inputs of one mixer, and the call.
+template <class Mixer>
+struct problem {
+  static constexpr int order = [] {
+    if constexpr (requires { Mixer::order; })
+      return Mixer::order;
+    else
+      return 1;
+  }();
+  static constexpr bool blocks = requires(Mixer m) { m.blocks; };
+  static constexpr bool companions = !blocks && requires { Mixer::order; };
+  static constexpr index_t parts = [] {
+    if constexpr (requires { Mixer::parts; })
+      return Mixer::parts;
+    else
+      return 1;
+  }();
+  static constexpr index_t values = blocks ? order : parts;
+  static constexpr index_t gates = blocks ? order * (order + 1) : companions ? order + 1 : parts;
+
+  problem(index_t T, index_t D)
+      : T(T), D(D), gate(T * D * gates), input(T * D * values), y(T * D * values) {
+    // Positive numbers below 1 / (M + 1): gates that forget, logits of all sizes.
+    for (index_t i = 0; i < gate.size(); ++i)
+      gate[i] = (0.9f + 0.09f * std::sin(0.37f * static_cast<float>(i % 9973))) /
+                static_cast<float>(blocks || companions ? order + 1 : parts);
+    if constexpr (!blocks && !companions)
+      if (is_log)
+        for (index_t i = 0; i < gate.size(); ++i) gate[i] = -gate[i];
+    for (index_t i = 0; i < input.size(); ++i)
+      input[i] = std::cos(0.11f * static_cast<float>(i % 9973));
+  }
+
+  [[nodiscard]] auto tokens() const {
+    if constexpr (blocks) {
+      return typename Mixer::tokens{.gate = row_major(read(gate), 1, T, D, order, order + 1),
+                                    .input = row_major(read(input), 1, T, D, order)};
+    } else if constexpr (companions) {
+      return typename Mixer::tokens{.gate = row_major(read(gate), 1, T, D, order + 1),
+                                    .input = row_major(read(input), 1, T, D)};
+    } else {
+      return typename Mixer::tokens{.gate = row_major(numbers(read(gate)), 1, T, D),
+                                    .input = row_major(numbers(read(input)), 1, T, D)};
+    }
+  }
+  [[nodiscard]] auto out() {
+    if constexpr (blocks)
+      return row_major(y.data(), 1, T, D, order);
+    else
+      return row_major(numbers(y.data()), 1, T, D);
+  }
+  [[nodiscard]] Mixer mixer() const {
+    Mixer m{};
+    if constexpr (blocks)
+      m.blocks = D;
+    else
+      m.channels = D;
+    return m;
+  }
+  [[nodiscard]] static const float* read(const bench::buffer& b) { return b.data(); }
+  template <class T_>
+  [[nodiscard]] static auto numbers(T_* p) {
+    if constexpr (parts == 2)
+      return reinterpret_cast<
+          std::conditional_t<std::is_const_v<T_>, const std::complex<float>, std::complex<float>>*>(
+          p);
+    else
+      return p;
+  }
+
+  static constexpr bool is_log = [] {
+    if constexpr (blocks || companions || parts == 2)
+      return false;
+    else
+      return std::is_same_v<Mixer, maslin::diagonal<float, decay::log>>;
+  }();
+
+  index_t T, D;
+  bench::buffer gate, input, y;
+};
+
+template <class Mixer, class Policy>
+contender timed(problem<Mixer>& p, typename Mixer::state& h, const std::string& name,
+                const Policy& policy) {
+  return {name, [&p, &h, policy] { p.mixer().scan(policy, p.tokens(), p.out(), h); }};
+}
+
+/// ns a token of both one-threaded policies.
+struct pair_of_times {
+  double in_order, in_chunks;
+};
+template <class Mixer>
+pair_of_times one_thread(index_t T, index_t D) {
+  problem<Mixer> p(T, D);
+  auto h = p.mixer().make_state(1);
+  std::vector<contender> all{timed(p, h, "", exec::sequential{}), timed(p, h, "", exec::chunked{})};
+  race(all, 0.3);
+  return {all[0].seconds / static_cast<double>(T) * 1e9,
+          all[1].seconds / static_cast<double>(T) * 1e9};
+}
+
+template <class Mixer>
+void print_row(const char* family) {
+  constexpr index_t lanes = maslin::simd::native_width<float>;
+  constexpr index_t many = 8 * lanes, T = 8192;
+  const auto few = one_thread<Mixer>(T, 1), one = one_thread<Mixer>(T, lanes);
+  const auto two = one_thread<Mixer>(T, 2 * lanes);
+  const auto wide = one_thread<Mixer>(T / 16, many);
+  std::printf("    {cost_family::%s, %d, %.3g, %.3g, %.3g, %.3g, %.3g, %.3g},\n", family,
+              problem<Mixer>::order * static_cast<int>(problem<Mixer>::parts), few.in_order,
+              one.in_order, two.in_order, wide.in_order / many,
+              (wide.in_chunks - wide.in_order) / many, few.in_chunks);
+  std::fflush(stdout);
+}
+
+/// Ratios of the automatic policy to the best fixed one.
+struct verdict {
+  double log_sum = 0, worst = 0;
+  int points = 0;
+  std::string worst_name;
+};
+
+template <class Mixer>
+void hold(const std::string& title, index_t T, index_t D, int threads, verdict& so_far) {
+  problem<Mixer> p(T, D);
+  auto h = p.mixer().make_state(1);
+  std::vector<contender> all{timed(p, h, "automatic", exec::automatic{threads}),
+                             timed(p, h, "sequential, 1 thread", exec::sequential{}),
+                             timed(p, h, "chunked, 1 thread", exec::chunked{})};
+  if (threads > 1) {
+    all.push_back(timed(p, h, "sequential, all threads", exec::sequential{threads}));
+    all.push_back(timed(p, h, "chunked, all threads", exec::chunked{0, threads}));
+  }
+  race(all, 0.15);
+  const auto best = std::min_element(all.begin() + 1, all.end(), [](const auto& a, const auto& b) {
+    return a.seconds < b.seconds;
+  });
+  const double ratio = all[0].seconds / best->seconds;
+  so_far.log_sum += std::log(ratio);
+  ++so_far.points;
+  const std::string name = title + ", T " + std::to_string(T) + ", D " + std::to_string(D) +
+                           ", threads " + std::to_string(threads);
+  if (ratio > so_far.worst) so_far.worst = ratio, so_far.worst_name = name;
+  std::printf("%-52s %.3f of %s;", name.c_str(), ratio, best->name.c_str());
+  for (const contender& c : all) std::printf(" %.1f", c.seconds * 1e6);
+  std::printf(" us\n");
+  std::fflush(stdout);
+}
+
+template <class Mixer>
+void grid(const std::string& title, int threads, verdict& so_far) {
+  constexpr index_t most_numbers = index_t{12} << 20;
+  for (const index_t D : {1, 2, 4, 8, 16, 64, 256, 1024})
+    for (const index_t T : {256, 4096, 65536, 1048576}) {
+      if (T * D * (problem<Mixer>::gates + 2 * problem<Mixer>::values) > most_numbers) continue;
+      hold<Mixer>(title, T, D, threads, so_far);
+    }
+}
+
+/// GB/s of one shape, all policies.
+template <class Mixer>
+void wide(const std::string& title, index_t T, index_t D) {
+  problem<Mixer> p(T, D);
+  auto h = p.mixer().make_state(1);
+  const int threads = exec::default_threads();
+  std::vector<contender> all{timed(p, h, "sequential, 1 thread", exec::sequential{}),
+                             timed(p, h, "sequential, all threads", exec::sequential{threads})};
+  for (const index_t chunk : {0, 16, 32, 64, 128})
+    all.push_back(timed(p, h, "chunked{" + std::to_string(chunk) + "}, all threads",
+                        exec::chunked{chunk, threads}));
+  all.push_back(timed(p, h, "automatic", exec::automatic{threads}));
+  race(all, 2);
+  const double bytes = static_cast<double>(p.gate.size() + p.input.size() + p.y.size()) * 4;
+  for (const contender& c : all)
+    std::printf("%s, %d threads: %-28s %8.3f ms %6.1f GB/s\n", title.c_str(), threads,
+                c.name.c_str(), c.seconds * 1e3, bytes / c.seconds * 1e-9);
+}
+
+/// a + k b past the cache and through it, by all threads.
+void triad() {
+  const index_t n = index_t{48} << 20;
+  bench::buffer a(n), b(n), c(n);
+  std::fill_n(a.data(), n, 1.0f), std::fill_n(b.data(), n, 1.0f), std::fill_n(c.data(), n, 1.0f);
+  const int threads = exec::default_threads();
+  const exec::default_executor where{threads};
+  using V = maslin::simd::native<float>;
+  using L = maslin::lane<V>;
+  const auto pass = [&](bool past) {
+    where.run(threads, [&](index_t i) {
+      const index_t begin = n / threads * i / 16 * 16, end = n / threads * (i + 1) / 16 * 16;
+      for (index_t k = begin; k < end; k += L::width) {
+        const V x = L::fma(L::broadcast(0.5f), L::load(a.data() + k), L::load(b.data() + k));
+        if (past)
+          maslin::simd::stream_register(c.data() + k, x);
+        else
+          L::store(c.data() + k, x);
+      }
+      maslin::simd::stream_fence();
+    });
+  };
+  std::vector<contender> all{{"triad", [&] { pass(false); }},
+                             {"triad, streaming", [&] { pass(true); }}};
+  race(all, 2);
+  for (const contender& x : all)
+    std::printf("%s, %d threads: %.1f GB/s\n", x.name.c_str(), threads,
+                static_cast<double>(n) * 12 / x.seconds * 1e-9);
+}
+
+using maslin::bdlru, maslin::diagonal, maslin::hlru;
+
+/// f<Mixer>(family) for every row of the table.
+template <class F>
+void for_rows(const F& f) {
+  f.template operator()<diagonal<float>>("diagonal");
+  f.template operator()<diagonal<float, decay::log>>("diagonal_exp");
+  f.template operator()<diagonal<std::complex<float>>>("complex_diagonal");
+  f.template operator()<hlru<float, 2, normalise::none>>("companion");
+  f.template operator()<hlru<float, 4, normalise::none>>("companion");
+  f.template operator()<hlru<float, 2>>("companion_weighed");
+  f.template operator()<hlru<float, 4>>("companion_weighed");
+  f.template operator()<bdlru<float, 2, normalise::none>>("block");
+  f.template operator()<bdlru<float, 4, normalise::none>>("block");
+  f.template operator()<bdlru<float, 2>>("block_weighed");
+  f.template operator()<bdlru<float, 4>>("block_weighed");
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  if (count == 2 && std::strcmp(words[1], "table") == 0) {
+    for_rows([]<class Mixer>(const char* family) { print_row<Mixer>(family); });
+    return 0;
+  }
+  if (count == 3) {
+    const index_t T = std::atol(words[1]), D = std::atol(words[2]);
+    triad();
+    wide<diagonal<float>>("diagonal", T, D);
+    wide<bdlru<float, 4, normalise::none>>("bdlru, M 4", T / 4, D / 4);
+    return 0;
+  }
+  verdict all;
+  for (int threads = 1; threads <= exec::default_threads(); threads *= 2)
+    for_rows([&]<class Mixer>(const char* family) {
+      grid<Mixer>(std::string(family) + ", M " + std::to_string(problem<Mixer>::order), threads,
+                  all);
+    });
+  std::printf(
+      "automatic against the best fixed policy: %d points, geometric mean %.3f, worst %.3f (%s)\n",
+      all.points, std::exp(all.log_sum / all.points), all.worst, all.worst_name.c_str());
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// What exec::automatic chooses, from the shape of a call and a table of measured costs. Table,
+/// shape and choice are values: print them with `explain`.
+
+#include <maslin/core/types.hpp>
+#include <maslin/scan/chunked.hpp>
+
+#include <algorithm>
+#include <string>
+#include <type_traits>
+
+namespace maslin::inline MASLIN_ABI::scan {
+
+/// Kernels of which the table knows costs. A kernel says which it is by `costs`, a constant; those
+/// that say nothing are never cut in time.
+enum class cost_family {
+  unknown,
+  diagonal,           ///< gates given, or differences from 1
+  diagonal_exp,       ///< gates that an exp makes
+  complex_diagonal,   ///< complex, gates given
+  companion,          ///< order M, gates given or divided by a norm
+  companion_weighed,  ///< order M, an exp for each gate
+  block,              ///< M x M blocks, gates given or divided by a norm
+  block_weighed,      ///< M x M blocks, an exp for each gate
+};
+
+/// Costs of one family at one order, in ns on one thread.
+struct unit_costs {
+  cost_family family;
+  int order;
+  double partial;  ///< in order: a token of fewer channels than a register has lanes
+  double one;      ///< in order: a token of exactly a register of channels
+  double rows;     ///< in order: the least that a token of more channels costs
+  double step;     ///< in order: a channel and token of many, from cache
+  double summary;  ///< in chunks: a channel and token more, lanes being channels
+  double turned;   ///< in chunks: a channel and token, lanes being chunks
+};
+
+/// Measured by bench/scan/policies.cpp on an AMD EPYC (Zen 3, AVX2, 8 lanes), g++ 12.2, -O3. Ratios
+/// within a row decide, so that the speed of a core hardly matters.
+inline constexpr unit_costs cost_table[] = {
+    {cost_family::diagonal, 1, 4.3, 1.3, 4.6, 0.13, 0.11, 0.9},
+    {cost_family::diagonal_exp, 1, 12.8, 3.9, 9, 0.51, 0.4, 1.9},
+    {cost_family::complex_diagonal, 2, 32, 5, 11, 0.63, 0.62, 1.85},
+    {cost_family::companion, 2, 21.5, 4.4, 14.5, 0.69, 0.58, 1.6},
+    {cost_family::companion, 4, 9, 4.5, 16, 0.7, 1.06, 3.1},
+    {cost_family::companion_weighed, 2, 44, 20, 34, 1.8, 1.5, 4.8},
+    {cost_family::companion_weighed, 4, 40, 30, 48, 2.7, 2.3, 8.1},
+    {cost_family::block, 2, 26, 7.6, 25, 1.14, 0.96, 2.8},
+    {cost_family::block, 4, 19, 25, 91, 2.8, 9.5, 13},
+    {cost_family::block_weighed, 2, 42, 33, 58, 3.4, 3, 8.6},
+    {cost_family::block_weighed, 4, 97, 113, 281, 10.3, 15, 34},
+};
+
+/// What a machine does beside arithmetic, in ns.
+struct machine_costs {
+  double fork;           ///< to start tasks on other threads and to wait for them
+  double cached_byte;    ///< to move a byte through the caches of one core
+  double streamed_byte;  ///< from and to memory, by one core
+  double shared_byte;    ///< from and to memory, by all cores together
+};
+inline constexpr machine_costs machine{6000, 0.016, 0.045, 0.010};
+
+/// What the choice depends on.
+struct scan_shape {
+  cost_family family;
+  int order;
+  index_t sequences, tokens;  ///< tokens of all sequences together
+  index_t channels, runs;     ///< runs of channels that are worth a thread
+  index_t bytes;              ///< that the call moves
+  index_t chunk;              ///< tokens, if time is cut
+  int lanes;                  ///< of the register that the call uses
+  bool turns;                 ///< chunks may be lanes
+  int threads;                ///< that the caller offers
+};
+
+/// What was chosen and what it was expected to cost.
+struct choice {
+  bool chunks;  ///< exec::chunked, else exec::sequential
+  int threads;
+  double ns;
+};
+
+namespace detail {
+
+/// The costs of a family at any order: the nearest row at or below it, scaled by what grows.
+[[nodiscard]] constexpr unit_costs costs_of(cost_family family, int order) noexcept {
+  unit_costs found{};
+  for (const unit_costs& row : cost_table)
+    if (row.family == family && (found.order == 0 || row.order <= order)) found = row;
+  if (found.order == 0 || order <= found.order) return found;
+  const bool block = family == cost_family::block || family == cost_family::block_weighed;
+  const double more = static_cast<double>(order) / found.order;
+  const double gates = block ? more * more : more, maps = gates * more;
+  for (double* c : {&found.partial, &found.one, &found.rows, &found.step}) *c *= gates;
+  for (double* c : {&found.summary, &found.turned}) *c *= maps;
+  return found;
+}
+
+/// A token of so many channels, in order.
+[[nodiscard]] constexpr double token_in_order(const unit_costs& c, const scan_shape& of,
+                                              index_t channels) noexcept {
+  if (channels < of.lanes) return c.partial;
+  if (channels == of.lanes) return c.one;
+  return std::max(c.rows, c.step * static_cast<double>(channels));
+}
+
+/// Memory is waited for while nothing else is: the larger of both, and what threads cost.
+[[nodiscard]] constexpr double time_of(double compute, const scan_shape& of, index_t workers,
+                                       int threads) noexcept {
+  const auto w = static_cast<double>(workers), bytes = static_cast<double>(of.bytes);
+  const double moved = of.bytes < exec::streaming_bytes
+                           ? bytes * machine.cached_byte / w
+                           : bytes * std::max(machine.streamed_byte / w, machine.shared_byte);
+  return std::max(compute, moved) + (threads > 1 ? machine.fork : 0);
+}
+
+[[nodiscard]] constexpr choice in_order(const unit_costs& c, const scan_shape& of,
+                                        int threads) noexcept {
+  const index_t runs = of.sequences < threads
+                           ? std::min<index_t>(of.runs, (threads + of.sequences - 1) / of.sequences)
+                           : 1;
+  const index_t tasks = of.sequences * runs, workers = std::min<index_t>(threads, tasks);
+  const index_t rounds = (tasks + workers - 1) / workers;
+  const double longest = static_cast<double>(of.tokens) / static_cast<double>(of.sequences);
+  const double task = longest * token_in_order(c, of, (of.channels + runs - 1) / runs);
+  return {false, threads, time_of(task * static_cast<double>(rounds), of, workers, threads)};
+}
+
+[[nodiscard]] constexpr choice in_chunks(const unit_costs& c, const scan_shape& of,
+                                         int threads) noexcept {
+  const bool narrow = of.turns && of.channels < of.lanes;
+  const index_t unit = of.chunk * (narrow ? of.lanes : 1);
+  const index_t units = (of.tokens + unit - 1) / unit, workers = std::min<index_t>(threads, units);
+  const index_t rounds = (units + workers - 1) / workers;
+  const auto channels = static_cast<double>(of.channels);
+  const double token =
+      narrow ? channels * c.turned
+             : token_in_order(c, of, of.channels) + std::max(c.one, channels * c.summary);
+  const double all =
+      token * static_cast<double>(std::min(rounds * workers * unit, of.tokens + unit));
+  return {true, threads, time_of(all / static_cast<double>(workers), of, workers, threads)};
+}
+
+}  // namespace detail
+
+/// The cheapest way by the table: in order or in chunks, on the caller or on all threads. Chunks must
+/// promise a tenth to be worth their other bytes.
+[[nodiscard]] constexpr choice choose(const scan_shape& of) noexcept {
+  if (of.sequences == 0 || of.tokens == 0 || of.channels == 0) return {false, 1, 0};
+  const unit_costs costs = detail::costs_of(of.family, of.order);
+  // Of a kernel that the table does not know, as many numbers as cost more than threads do.
+  constexpr index_t worth_threads = 32768;
+  if (costs.order == 0)
+    return {false, of.tokens * of.channels >= worth_threads ? of.threads : 1, 0};
+  choice best = detail::in_order(costs, of, 1);
+  const auto consider = [&](const choice& other, double worth) {
+    if (other.ns < best.ns * worth) best = other;
+  };
+  constexpr double worth_chunks = 0.9;
+  if (of.threads > 1) consider(detail::in_order(costs, of, of.threads), 1);
+  consider(detail::in_chunks(costs, of, 1), worth_chunks);
+  if (of.threads > 1)
+    consider(detail::in_chunks(costs, of, of.threads), best.chunks ? 1 : worth_chunks);
+  return best;
+}
+
+/// The choice in words, beside what the alternatives were expected to cost.
+[[nodiscard]] inline std::string explain(const scan_shape& of) {
+  const unit_costs costs = detail::costs_of(of.family, of.order);
+  const auto text = [](const choice& c) {
+    return std::string(c.chunks ? "chunked" : "sequential") +
+           "{.threads = " + std::to_string(c.threads) + "}";
+  };
+  std::string out = text(choose(of));
+  if (costs.order == 0 || of.tokens == 0) return out;
+  out += " of";
+  for (const int threads : {1, of.threads}) {
+    for (const choice& c :
+         {detail::in_order(costs, of, threads), detail::in_chunks(costs, of, threads)})
+      out += " " + text(c) + " " + std::to_string(static_cast<long>(c.ns / 1000)) + " us";
+    if (of.threads == 1) break;
+  }
+  return out;
+}
+
+namespace detail {
+
+template <class Kernel>
+[[nodiscard]] constexpr cost_family family_of() noexcept {
+  if constexpr (requires { Kernel::costs; })
+    return Kernel::costs;
+  else
+    return cost_family::unknown;
+}
+
+}  // namespace detail
+
+}  // namespace maslin::inline MASLIN_ABI::scan
