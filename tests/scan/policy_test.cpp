@@ -18,6 +18,7 @@ TEST_CASE("policies are plain values", "[scan][policy][values]") {
   CHECK(exec::sequential{}.store == exec::stores::automatic);
   CHECK(exec::chunked{}.chunk == 0);
   CHECK(exec::chunked{}.threads == 1);
+  CHECK(exec::automatic{}.threads == 0);
   const exec::sequential two{.threads = 2, .store = exec::stores::plain};
   CHECK(two.threads == 2);
   CHECK(two.store == exec::stores::plain);
@@ -31,6 +32,8 @@ TEST_CASE("policies are compared field by field", "[scan][policy][values]") {
   CHECK(exec::chunked{64, 2} == exec::chunked{64, 2});
   CHECK(exec::chunked{64, 2} != exec::chunked{64, 1});
   CHECK(exec::chunked{64, 2} != exec::chunked{65, 2});
+  CHECK(exec::automatic{2} == exec::automatic{2});
+  CHECK(exec::automatic{2} != exec::automatic{1});
 }
 
 TEST_CASE("a policy is one of ours, bound to an executor or not", "[scan][policy][interface]") {
@@ -38,7 +41,9 @@ TEST_CASE("a policy is one of ours, bound to an executor or not", "[scan][policy
   STATIC_REQUIRE(scan::policy<exec::scalar>);
   STATIC_REQUIRE(scan::policy<exec::sequential>);
   STATIC_REQUIRE(scan::policy<exec::chunked>);
+  STATIC_REQUIRE(scan::policy<exec::automatic>);
   STATIC_REQUIRE(scan::policy<exec::bound_policy<reverse_executor, exec::chunked>>);
+  STATIC_REQUIRE(scan::policy<exec::bound_policy<reverse_executor, exec::automatic>>);
   STATIC_REQUIRE_FALSE(scan::policy<int>);
   STATIC_REQUIRE_FALSE(scan::policy<exec::bound_policy<reverse_executor, int>>);
 }

@@ -56,6 +56,7 @@ TEMPLATE_TEST_CASE("every policy with any threads is the naive loop exactly",
           CAPTURE(threads);
           CHECK(solves(exec::sequential{threads}, p));
           CHECK(solves(exec::sequential{threads, exec::stores::streaming}, p));
+          CHECK(solves(exec::automatic{threads}, p));
           for (const index_t chunk : {0, 1, 16}) CHECK(solves(exec::chunked{chunk, threads}, p));
         }
       }
@@ -229,6 +230,8 @@ TEST_CASE("numbers of a policy that make no sense are refused", "[scan][run][err
         "hlru::scan: threads of exec::chunked must be 0 or more, got -2");
   CHECK(answer(exec::chunked{-8, 2}) ==
         "hlru::scan: chunk of exec::chunked must be 0 or more, got -8");
+  CHECK(answer(exec::automatic{-1}) ==
+        "hlru::scan: threads of exec::automatic must be 0 or more, got -1");
   CHECK(answer(exec::on(where, exec::sequential{-1})) ==
         "hlru::scan: threads of exec::sequential must be 0 or more, got -1");
 }

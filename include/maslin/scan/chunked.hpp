@@ -215,14 +215,17 @@ class chunk_race {
   turnstile turns_;
 };
 
-/// Tokens of a chunk where the policy leaves the choice to us: so many that tokens of `bytes` each
-/// stay in L2 between their summary and their replay (0: nobody knows). Of few channels not a power of two, which
-/// would put the lanes of scan/narrow.hpp into the same sets of a cache.
-[[nodiscard]] constexpr index_t default_chunk(index_t bytes) noexcept {
-  constexpr index_t cached = index_t{1} << 20, narrow_bytes = 256, narrow = 272;
-  if (bytes > 0 && bytes <= narrow_bytes) return narrow;
+/// The longest chunk where the policy leaves the choice to us. Not a power of two, which would put the
+/// lanes of scan/narrow.hpp into the same sets of a cache.
+inline constexpr index_t default_chunk = 272;
+
+/// The chunk where the policy leaves the choice to us and tokens move so many bytes (0: nobody knows):
+/// one that stays in L2 between its summary and its replay.
+[[nodiscard]] constexpr index_t chunk_for(index_t bytes) noexcept {
+  constexpr index_t cached = index_t{1} << 20, few_channels = 256, shortest = 16;
+  if (bytes <= few_channels) return default_chunk;
   index_t chunk = 256;
-  while (chunk > 16 && chunk * bytes > cached) chunk /= 2;
+  while (chunk > shortest && chunk * bytes > cached) chunk /= 2;
   return chunk;
 }
 

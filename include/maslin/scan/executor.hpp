@@ -16,7 +16,8 @@
 namespace maslin::inline MASLIN_ABI::exec {
 
 /// `run(count, f)` calls f(i) once for each i in [0, count), on any threads in any order, and
-/// returns when all calls have returned. Tasks never wait for each other and never throw.
+/// returns when all calls have returned. Tasks never throw, and wait for nothing but what a task that
+/// has already begun is about to do: one thread may run them all, in any order.
 template <class E>
 concept executor = requires(E& e, index_t count, void (&f)(index_t)) {
   { e.run(count, f) } -> std::same_as<void>;

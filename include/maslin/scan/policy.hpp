@@ -40,9 +40,10 @@ struct sequential {
 /// chunk, and chunks are replayed from their carries, in parallel. The bytes depend on `chunk`, not
 /// on `threads`; |err| <= 3 u W (times M + 1 at order M), where `sequential` has u W. The first
 /// call with a state allocates scratch, before it writes, and leaves it in the state for the next.
-/// The summaries cost (append + step) / step of the work, M^2 and more: with few threads it loses.
+/// The summaries cost (append + step) / step of the work, M^2 and more: with few threads it loses,
+/// unless channels are so few that chunks fill the lanes that they leave empty (scan/narrow.hpp).
 struct chunked {
-  index_t chunk = 0;  ///< tokens; 0: `scan::default_chunk`
+  index_t chunk = 0;  ///< tokens; 0: `scan::chunk_for` the bytes of a token
   int threads = 1;    ///< 0: as many as the machine offers
   friend bool operator==(const chunked&, const chunked&) = default;
 };

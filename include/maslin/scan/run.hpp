@@ -140,8 +140,8 @@ void run_on(Executor& where, const exec::sequential& policy, const Source& sourc
 }
 
 template <class Source>
-[[nodiscard]] index_t default_chunk_of(const Source& source) noexcept {
-  return default_chunk(source.moved_bytes / std::max(index_t{1}, source.batch * source.length));
+[[nodiscard]] index_t chunk_of_source(const Source& source) noexcept {
+  return chunk_for(source.moved_bytes / std::max(index_t{1}, source.batch * source.length));
 }
 
 template <class Executor, class Source, class State>
@@ -151,7 +151,7 @@ void run_on(Executor& where, const exec::chunked& policy, const Source& source, 
   for (index_t b = 0; b < source.sequences(); ++b) longest = std::max(longest, source.tokens(b));
   if (longest == 0) return;
   const index_t chunk =
-      std::min(policy.chunk == 0 ? default_chunk_of(source) : policy.chunk, longest);
+      std::min(policy.chunk == 0 ? chunk_of_source(source) : policy.chunk, longest);
   with_lanes_of(source, [&]<class V>(std::type_identity<V>) {
     chunk_race<V, Source, State> race(source, state, chunk, streams(source));
     const index_t tasks = std::min<index_t>(team(policy.threads), race.units());
@@ -173,7 +173,7 @@ template <class Source>
     of.family = family_of<kernel>();
     of.order = kernel::order;
     of.bytes = source.moved_bytes;
-    of.chunk = default_chunk_of(source);
+    of.chunk = chunk_of_source(source);
     with_lanes_of(source, [&]<class V>(std::type_identity<V>) {
       of.lanes = lane<V>::width;
       if constexpr (turns<kernel> && simd::widens<V>)

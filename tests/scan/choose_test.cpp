@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "array_kernel.hpp"
+#include "executors.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+#include <maslin/scan/choose.hpp>
+#include <maslin/scan/policy.hpp>
+#include <maslin/scan/run.hpp>
+
+#include <cstdint>
+#include <string>
+
+namespace {
+
+using namespace maslin::test;
+using maslin::index_t;
+namespace exec = maslin::exec;
+namespace scan = maslin::scan;
+
+/// One sequence of diagonal recurrences with 8 lanes.
+constexpr scan::scan_shape diagonal_shape(index_t tokens, index_t channels, int threads) {
+  return {.family = scan::cost_family::diagonal,
+          .order = 1,
+          .sequences = 1,
+          .tokens = tokens,
+          .channels = channels,
+          .runs = channels >= 2048 ? channels / 1024 : 1,
+          .bytes = 12 * tokens * channels,
+          .chunk = scan::chunk_for(12 * channels),
+          .lanes = 8,
+          .turns = true,
+          .threads = threads};
+}
+
+/// The array kernel, as one that the table knows.
+template <scan::cost_family Family, class Algebra>
+struct known : array_kernel<std::uint32_t, Algebra> {
+  static constexpr auto costs = Family;
+  [[nodiscard]] known shifted(index_t b, index_t t) const noexcept {
+    return {array_kernel<std::uint32_t, Algebra>::shifted(b, t)};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the choice is a value of the shape", "[scan][choose]") {
+  STATIC_REQUIRE(scan::choose(diagonal_shape(1 << 20, 1, 1)).chunks);
+  STATIC_REQUIRE(scan::choose(diagonal_shape(1 << 20, 2, 1)).chunks);
+  // One thread that is bound by memory, or by the latency of a full register, keeps to the order.
+  for (const index_t channels : {8, 64, 1024, 4096})
+    CHECK_FALSE(scan::choose(diagonal_shape(1 << 16, channels, 1)).chunks);
+  // A call that is shorter than the start of a thread stays on the caller.
+  CHECK(scan::choose(diagonal_shape(16, 64, 16)).threads == 1);
+  CHECK_FALSE(scan::choose(diagonal_shape(16, 64, 16)).chunks);
+  // Many threads and one sequence of rows too short to be shared: time is cut.
+  CHECK(scan::choose(diagonal_shape(1 << 16, 1024, 16)).chunks);
+  CHECK(scan::choose(diagonal_shape(1 << 16, 1024, 16)).threads == 16);
+  // Sequences come first.
+  auto batch = diagonal_shape(1 << 20, 1024, 16);
+  batch.sequences = 16;
+  CHECK_FALSE(scan::choose(batch).chunks);
+  CHECK(scan::choose(batch).threads == 16);
+  // Nothing to do.
+  CHECK(scan::choose(diagonal_shape(0, 1024, 16)).threads == 1);
+}
+
+TEST_CASE("orders between and past the rows of the table are scaled from them", "[scan][choose]") {
+  auto of = diagonal_shape(1 << 16, 64, 1);
+  for (const auto family : {scan::cost_family::companion, scan::cost_family::companion_weighed,
+                            scan::cost_family::block, scan::cost_family::block_weighed}) {
+    of.family = family;
+    double before = 0;
+    for (const int order : {2, 4, 8, 16}) {
+      of.order = order;
+      const double ns = scan::choose(of).ns;
+      CHECK(ns > before);
+      before = ns;
+    }
+  }
+  of.family = scan::cost_family::unknown;
+  CHECK_FALSE(scan::choose(of).chunks);
+}
+
+TEST_CASE("a choice can be read", "[scan][choose]") {
+  const std::string text = scan::explain(diagonal_shape(1 << 20, 1, 2));
+  CHECK(text.rfind("chunked{.threads = 2} of sequential{.threads = 1} ", 0) == 0);
+  CHECK(scan::explain(diagonal_shape(0, 1, 2)) == "sequential{.threads = 1}");
+}
+
+TEMPLATE_TEST_CASE("whatever is chosen, the naive loop is what comes out", "[scan][choose][ring]",
+                   diagonal_algebra, companion_algebra<2>, block_algebra<3>) {
+  using algebra = TestType;
+  using kernel = known<scan::cost_family::companion, algebra>;
+  maslin::test::random numbers(7);
+  const auto draw = [&] { return std::uint32_t(numbers.bits()); };
+  thread_executor team;
+  reverse_executor backward;
+  for (const index_t B : {1, 3})
+    for (const index_t T : {0, 5, 3000})
+      for (const index_t D : {1, 9}) {
+        CAPTURE(B, T, D);
+        problem<std::uint32_t, algebra> p(B, T, D, draw, draw);
+        const auto solves = [&](const auto& policy) {
+          const auto plain = p.source();
+          const scan::source<kernel> source{.first = kernel{p.first()},
+                                            .batch = plain.batch,
+                                            .length = plain.length,
+                                            .channel_count = plain.channel_count,
+                                            .moved_bytes = 100 * B * T * D};
+          p.clear();
+          auto h = p.initial();
+          scan::run(policy, source, h);
+          return p.solved(h);
+        };
+        for (const int threads : {0, 1, 7}) {
+          CHECK(solves(exec::automatic{threads}));
+          CHECK(solves(exec::on(team, exec::automatic{threads})));
+          CHECK(solves(exec::on(backward, exec::automatic{threads})));
+        }
+      }
+}
