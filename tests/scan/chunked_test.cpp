@@ -8,6 +8,9 @@
 
 #include <maslin/core/aligned.hpp>
 #include <maslin/scan/chunked.hpp>
+#include <maslin/scan/executor.hpp>
+#include <maslin/scan/policy.hpp>
+#include <maslin/scan/run.hpp>
 
 #include <cstdint>
 #include <cstring>
@@ -202,6 +205,43 @@ TEMPLATE_TEST_CASE("a run of tokens is appended as one after another, bit for bi
   for (const auto& u : tokens) R::append(one, u);
   R::append_run(run, tokens, 5);
   CHECK(std::memcmp(&one, &run, sizeof one) == 0);
+}
+
+namespace {
+
+/// A kernel that walks its own way and leaves its summaries to us.
+template <class Algebra>
+struct walking_kernel : array_kernel<std::uint32_t, one_by_one<Algebra>> {
+  using base = array_kernel<std::uint32_t, one_by_one<Algebra>>;
+  [[nodiscard]] walking_kernel shifted(index_t b, index_t t) const noexcept {
+    return {base::shifted(b, t)};
+  }
+  template <class V>
+  void walk(std::uint32_t* state, index_t first, index_t last, index_t begin,
+            index_t end) const noexcept {
+    scan::walk_in_order<V>(base(*this), state, first, last, begin, end, false);
+  }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("a kernel may walk its own way and leave summaries to us",
+                   "[scan][chunked][ring]", diagonal_algebra, companion_algebra<3>) {
+  using kernel = walking_kernel<TestType>;
+  maslin::test::random numbers(3);
+  const auto draw = [&] { return std::uint32_t(numbers.bits()); };
+  thread_executor where;
+  for (const index_t D : {1, 9, 20}) {
+    problem<std::uint32_t, one_by_one<TestType>> p(3, 65, D, draw, draw);
+    const auto plain = p.source();
+    const scan::source<kernel> source{.first = kernel{p.first()},
+                                      .batch = plain.batch,
+                                      .length = plain.length,
+                                      .channel_count = plain.channel_count};
+    auto h = p.initial();
+    scan::run(maslin::exec::on(where, maslin::exec::chunked{7, 3}), source, h);
+    CHECK(p.solved(h));
+  }
 }
 
 TEST_CASE("threads decide no byte of a chunked scan", "[scan][chunked][threads]") {

@@ -49,8 +49,8 @@ struct chunked {
 };
 
 /// One of the two above, on one thread or on all: whichever a table of measured costs says is cheapest
-/// for the shape of the call (scan/choose.hpp). The bytes are those of what it chooses, which depends on
-/// shape and threads: name a policy where bytes matter.
+/// for the shape of the call (scan/choose.hpp). Bytes and allocation are those of what it chooses,
+/// which depends on shape and threads: name a policy where they matter.
 struct automatic {
   int threads = 0;  ///< at most so many; 0: as many as the machine offers
   friend bool operator==(const automatic&, const automatic&) = default;
