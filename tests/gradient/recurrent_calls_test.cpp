@@ -3,6 +3,7 @@
 /// \file
 /// What backward calls of the recurrent mixers refuse before they write, and what they allocate.
 
+#include "scan/executors.hpp"
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/poison.hpp"
@@ -175,6 +176,40 @@ TEST_CASE("backward of BD-LRU and of the diagonal refuse wrong calls before they
   c.expect(dy, "diagonal::backward: gate must be empty where decay is fixed, got a pointer");
   c.tokens.gate = {};
   c.expect(dy, "diagonal::backward: gradients.gate must be empty where decay is fixed");
+}
+
+TEST_CASE("backward takes exec::automatic and executors, with the bytes of the policy they choose",
+          "[gradient][hlru][diagonal]") {
+  const auto check = [](auto& c, const auto& dy, std::vector<float>& written) {
+    auto state = c.mixer.make_state(B);
+    const auto y = view<float, 3>(c.y.data(), {B, T, D}, {T * D, D, 1});
+    c.mixer.scan(exec::sequential{}, c.tokens, y, state, c.saved);
+    const auto backward = [&](const auto& policy) {
+      poison<float>::fill(written);
+      c.dstate.reset();
+      c.mixer.backward(policy, c.tokens, c.saved, dy, c.d, c.dstate);
+      return written;
+    };
+    const auto want = backward(exec::sequential{});
+    reverse_executor reversed;
+    CHECK(backward(exec::automatic{}) == want);
+    CHECK(backward(exec::on(reversed, exec::automatic{.threads = 3})) == want);
+    CHECK(backward(exec::on(reversed, exec::sequential{.threads = 3})) == want);
+    const auto chunked = backward(exec::chunked{.chunk = 2});
+    CHECK(backward(exec::on(reversed, exec::chunked{.chunk = 2, .threads = 3})) == chunked);
+  };
+  call<hlru<float, 2>> c(hlru<float, 2>{.channels = D});
+  c.tokens = {.gate = row_major(c.gate.data(), B, T, D, 3),
+              .input = row_major(c.input.data(), B, T, D)};
+  c.dgate.resize(B * T * D * 3);
+  c.d.gate = row_major(c.dgate.data(), B, T, D, 3);
+  check(c, row_major<const float>(c.dy.data(), B, T, D), c.dgate);
+
+  call<diagonal<float>> fixed(diagonal<float>{.channels = D});
+  fixed.mixer.decay = row_major<const float>(fixed.gate.data(), D);
+  fixed.tokens.input = row_major(fixed.input.data(), B, T, D);
+  fixed.d.decay = row_major(fixed.ddecay.data(), D);
+  check(fixed, row_major<const float>(fixed.dy.data(), B, T, D), fixed.ddecay);
 }
 
 TEST_CASE("backward allocates nothing beyond the stated scratch, and that once",

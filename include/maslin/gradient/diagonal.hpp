@@ -36,7 +36,7 @@ struct diagonal<maslin::diagonal<S, Form>> {
     std::fill_n(sums, numbers, R(0));
     first.sums = sums;
     first.sums_row = row;
-    run_in_order(policy, source, dstate);
+    scan::run(in_order(policy), source, dstate);
     for (index_t c = 0; c < m.channels; ++c)
       for (int k = 0; k < parts; ++k) {
         R sum = 0;

@@ -28,6 +28,7 @@
 #include <maslin/simd/stream.hpp>
 
 #include <array>
+#include <concepts>
 #include <span>
 #include <string>
 #include <utility>
@@ -40,7 +41,9 @@ namespace maslin::inline MASLIN_ABI::gradient {
   return policy.store == exec::stores::streaming ||
          (policy.store == exec::stores::automatic && bytes >= exec::streaming_bytes);
 }
-[[nodiscard]] inline bool streams(const exec::chunked&, index_t bytes) noexcept {
+template <class Policy>
+  requires(std::same_as<Policy, exec::chunked> || std::same_as<Policy, exec::automatic>)
+[[nodiscard]] bool streams(const Policy&, index_t bytes) noexcept {
   return bytes >= exec::streaming_bytes;
 }
 template <class Executor, class Policy>
@@ -50,19 +53,19 @@ template <class Executor, class Policy>
 }
 
 /// The schedule of a call whose gradients are summed over time: in order, on as many threads.
-template <class Source, class State>
-void run_in_order(const exec::chunked& policy, const Source& source, State& state) {
-  scan::run(exec::sequential{.threads = policy.threads}, source, state);
+template <class Policy>
+[[nodiscard]] Policy in_order(const Policy& policy) noexcept {
+  return policy;
 }
-template <class Executor, class Source, class State>
-void run_in_order(const exec::bound_policy<Executor, exec::chunked>& bound, const Source& source,
-                  State& state) {
-  scan::run(exec::on(*bound.where, exec::sequential{.threads = bound.policy.threads}), source,
-            state);
+[[nodiscard]] inline exec::sequential in_order(const exec::chunked& policy) noexcept {
+  return {.threads = policy.threads};
 }
-template <class Policy, class Source, class State>
-void run_in_order(const Policy& policy, const Source& source, State& state) {
-  scan::run(policy, source, state);
+[[nodiscard]] inline exec::sequential in_order(const exec::automatic& policy) noexcept {
+  return {.threads = policy.threads};
+}
+template <class Executor, class Policy>
+[[nodiscard]] auto in_order(const exec::bound_policy<Executor, Policy>& bound) noexcept {
+  return exec::on(*bound.where, in_order(bound.policy));
 }
 
 /// Refuses offsets that do not fit, and initial states or their gradients of another shape.
