@@ -14,6 +14,7 @@
 #include <maslin/gradient/bdlru.hpp>
 #include <maslin/gradient/diagonal.hpp>
 #include <maslin/gradient/hlru.hpp>
+#include <maslin/gradient/selective_ssm.hpp>
 #include <maslin/mixer/attention.hpp>
 #include <maslin/mixer/bdlru.hpp>
 #include <maslin/mixer/causal_conv.hpp>

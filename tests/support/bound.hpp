@@ -266,6 +266,27 @@ template <class Real, class S>
   return y - 1 + (1 + exponential(x)) * exponential(-y);
 }
 
+/// (exp(x) - 1) / x.
+template <class Real>
+[[nodiscard]] Real exact_phi1(Real x) {
+  if (magnitude(x) > Real(0.5)) return (exponential(x) - 1) / x;
+  Real sum = 1;
+  for (int n = 24; n >= 2; --n) sum = 1 + x * sum / n;
+  return sum;
+}
+
+/// Its derivative, sum_k (k + 1) x^k / (k + 2)! near 0.
+template <class Real>
+[[nodiscard]] Real exact_phi1_slope(Real x) {
+  if (magnitude(x) > Real(1)) return (exponential(x) - exact_phi1(x)) / x;
+  Real sum = 0, term = Real(1) / 2;
+  for (int k = 0; k < 32; ++k) {
+    sum += term;
+    term = term * x * (k + 2) / ((k + 1) * (k + 3));
+  }
+  return sum;
+}
+
 /// h[t] = a[t] h[t-1] + mu[t] i[t] x[t], log a = -8 r softplus(decay), mu = sqrt(1 - a^2) but 1 at
 /// the first token. The gates and `input` are [B, T, D], `decay` [D]; `state` [B, D], before the
 /// first token, is updated; the result is [B, T, D], row-major. W holds the errors of the

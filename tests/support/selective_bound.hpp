@@ -39,15 +39,6 @@ struct selective_call {
   return y - 1 + (1 + e) * exponential(-y);
 }
 
-/// (exp(x) - 1) / x.
-template <class Real>
-[[nodiscard]] Real exact_phi1(Real x) {
-  if (magnitude(x) > Real(0.5)) return (exponential(x) - 1) / x;
-  Real sum = 1;
-  for (int n = 24; n >= 2; --n) sum = 1 + x * sum / n;
-  return sum;
-}
-
 /// One step of a channel: its length, how far off that may be, and its input.
 template <class Real>
 struct selective_step {

@@ -74,10 +74,11 @@ template <class Real>
   return {value, s, d * x.roundings() + units * s, 0, d * x.lost + 1};
 }
 
+/// 1 ulp for `exp`; 3 u for the powers of two that selective models and softmax weights take.
 template <class Real>
 [[nodiscard]] tracked<Real> exp(const tracked<Real>& x) {
   const Real e = exponential(x.value);
-  return function_of<Real>(x, e, e, 2);
+  return function_of<Real>(x, e, e, 3);
 }
 template <class Real>
 [[nodiscard]] tracked<Real> expm1(const tracked<Real>& x) {
@@ -99,6 +100,25 @@ template <class Real>
 template <class Real>
 [[nodiscard]] tracked<Real> log(const tracked<Real>& x) {
   return function_of<Real>(x, logarithm(x.value), 1 / x.value, 6);
+}
+template <class Real>
+[[nodiscard]] tracked<Real> sigmoid(const tracked<Real>& x) {
+  const Real s = 1 / (1 + exponential(-x.value));
+  return function_of<Real>(x, s, s * (1 - s), fused_family ? 4 : 6);
+}
+template <class Real>
+[[nodiscard]] tracked<Real> softplus(const tracked<Real>& x) {
+  return function_of<Real>(x, softplus(x.value), 1 / (1 + exponential(-x.value)), 6);
+}
+/// (exp(x) - 1) / x and its derivative, which bounds its own derivative.
+template <class Real>
+[[nodiscard]] tracked<Real> phi1(const tracked<Real>& x) {
+  return function_of<Real>(x, exact_phi1(x.value), exact_phi1_slope(x.value), 12);
+}
+template <class Real>
+[[nodiscard]] tracked<Real> phi1_slope(const tracked<Real>& x) {
+  const Real slope = exact_phi1_slope(x.value);
+  return function_of<Real>(x, slope, slope, 20);
 }
 template <class Real>
 [[nodiscard]] tracked<Real> sqrt(const tracked<Real>& x) {

@@ -6,6 +6,7 @@
 
 #include <maslin/recurrence/selective.hpp>
 #include <maslin/scan/call.hpp>
+#include <maslin/scan/sequential.hpp>
 #include <maslin/scan/state.hpp>
 #include <maslin/simd/columns.hpp>
 #include <maslin/simd/math.hpp>
@@ -18,6 +19,84 @@ namespace maslin::inline MASLIN_ABI::detail {
 
 /// The most numbers of state that a channel may have.
 inline constexpr index_t most_states = 256;
+
+/// f(c, n) for registers of channels [begin, end): n is `all_lanes<V>`, or what is left.
+template <class V, class F>
+inline void registers_of(index_t begin, index_t end, const F& f) noexcept {
+  constexpr index_t width = lane<V>::width;
+  index_t c = begin;
+  for (; c + width <= end; c += width) f(c, all_lanes<V>{});
+  if constexpr (width > 1)
+    if (c < end) f(c, static_cast<int>(end - c));
+}
+/// f<W>(c, n), four registers W at once while there are so many: chains as long as those of softplus
+/// and silu fill what a core looks ahead.
+template <class V, class F>
+inline void quads_of(index_t begin, index_t end, const F& f) noexcept {
+  index_t c = begin;
+  if constexpr (lane<V>::width > 1) {
+    using W = simd::twin<simd::twin<V>>;
+    for (; c + lane<W>::width <= end; c += lane<W>::width)
+      f.template operator()<W>(c, all_lanes<W>{});
+  }
+  registers_of<V>(c, end, [&](index_t i, auto n) { f.template operator()<V>(i, n); });
+}
+
+/// Transposes rows of N decays, those of `count` channels, into lanes [count / 16][N][16], each times
+/// `scale`. `reach` becomes the largest of a channel in size, NaN for one that is not finite.
+template <class V, class S>
+inline void load_decays(const S* decay, index_t row, index_t N, index_t count, S scale, S* to,
+                        S* reach) noexcept {
+  using L = lane<V>;
+  constexpr int piece = L::width == 1 ? 1 : simd::detail::piece<S>;
+  registers_of<V>(0, count, [&](index_t c, auto n) {
+    S* const lanes = scan::state_of(to, c, static_cast<int>(N));
+    const S* const from = decay + c * row;
+    V most = L::broadcast(S(0)), bad = most;
+    const auto keep = [&](index_t k, V a) {
+      a = a * L::broadcast(scale);
+      most = L::max(most, L::abs(a));
+      bad = L::fma(a, L::broadcast(S(0)), bad);
+      L::store(lanes + k * scan::state_lanes, a);
+    };
+    index_t k = 0;
+    for (; k + piece <= N; k += piece) {
+      V a[static_cast<std::size_t>(piece)];
+      simd::load_columns<V, piece>(from + k, row, n, a);
+      each<piece>([&](int j) { keep(k + j, a[j]); });
+    }
+    for (; k < N; ++k) {
+      alignas(64) S column[static_cast<std::size_t>(L::width)] = {};
+      for (index_t j = 0; j < n; ++j) column[j] = from[j * row + k];
+      keep(k, L::load(column));
+    }
+    L::store(reach + c, most + bad);
+  });
+}
+
+/// Delta and Delta u of channels [begin, end) of a token, from `delta` and `drive` on.
+template <class V, class S>
+inline void find_steps(const S* steps, const S* values, const S* biases, index_t begin, index_t end,
+                       S* delta, S* drive) noexcept {
+  quads_of<V>(begin, end, [&]<class W>(index_t c, auto n) {
+    using L = lane<W>;
+    W x = L::load(steps + c, n);
+    if (biases != nullptr) x = x + L::load(biases + c, n);
+    const W step = simd::softplus(x);
+    L::store(delta + (c - begin), step);
+    L::store(drive + (c - begin), step * L::load(values + c, n));
+  });
+}
+
+/// Where the kept states of sequence b begin, `passed` tokens having gone before it: those of shorter
+/// sequences leave a row free, so that no sum over them is needed.
+[[nodiscard]] constexpr index_t selective_row(index_t passed, index_t b, index_t every) noexcept {
+  return passed / every + b;
+}
+
+/// The largest Delta |A| of which no exponential leaves the range of normal numbers.
+template <class S>
+inline constexpr S normal_reach = -simd::exp2_constants<S>::lowest;
 
 /// One sequence of a call: a kernel that walks its own way (scan/sequential.hpp) and brings its own
 /// summaries (scan/chunked.hpp).
@@ -35,13 +114,23 @@ struct selective_kernel {
   index_t decay_row, N, channels;
   const S* skip;
   const S* bias;
+  // What a scan for backward keeps: the state before every so many tokens, [D / 16][N][16] each.
+  S* keep = nullptr;
+  index_t every = 1, length = 0, passed = 0;  // tokens of a sequence of the batch, and before it
+
+  /// The factor that decays in lanes carry.
+  static constexpr S scale = Rule == discretisation::euler ? simd::exp_constants<S>::log2e : S(1);
 
   [[nodiscard]] selective_kernel shifted(index_t b, index_t t) const noexcept {
     selective_kernel k = *this;
+    k.passed += b * length + t;
     for (scan::token_rows<const S>* r : {&k.dt, &k.input, &k.gate, &k.write, &k.read})
       r->shift(b, t);
     k.out.shift(b, t);
     return k;
+  }
+  void enter(index_t b) noexcept {
+    if (keep != nullptr) keep += selective_row(passed, b, every) * offset(rounded_up(channels));
   }
 
   /// Channels are walked in tiles whose decays, transposed into lanes, and state stay in L2 while
@@ -72,6 +161,7 @@ struct selective_kernel {
       w.end = std::min(w.begin + tile_channels(), end);
       load_decay<V>(w);
       for (index_t t = first; t < last; ++t) {
+        if (keep != nullptr && t % every == 0) keep_state(w, t, state);
         if (t + fetched_rows < last) fetch(w, t + fetched_rows);
         find_steps<V>(w, t);
         update<V>(w, t, state);
@@ -86,6 +176,7 @@ struct selective_kernel {
   void summarise(double* summary, S* state, index_t first, index_t last) const noexcept {
     selective_kernel silent = *this;
     silent.out.first = nullptr;
+    silent.keep = nullptr;
     silent.template walk<V>(state, first, last, 0, channels);
     tile w;
     for (w.begin = 0; w.begin < channels; w.begin = w.end) {
@@ -127,79 +218,30 @@ struct selective_kernel {
     }
   }
 
+  [[nodiscard]] static constexpr index_t rounded_up(index_t c) noexcept {
+    return (c + scan::state_lanes - 1) / scan::state_lanes * scan::state_lanes;
+  }
+  void keep_state(const tile& w, index_t t, const S* state) const noexcept {
+    const index_t begin = offset(w.begin), end = offset(rounded_up(w.end));
+    std::copy(state + begin, state + end, keep + t / every * offset(rounded_up(channels)) + begin);
+  }
+
   [[nodiscard]] index_t offset(index_t c) const noexcept {
     return c / scan::state_lanes * scan::state_lanes * N + c % scan::state_lanes;
   }
 
-  /// f(c, n) for registers of channels of the tile: n is `all_lanes<V>`, or what is left.
-  template <class V, class F>
-  static void registers_of(const tile& w, const F& f) noexcept {
-    rest_of<V>(w, w.begin, f);
-  }
-  template <class V, class F>
-  static void rest_of(const tile& w, index_t c, const F& f) noexcept {
-    constexpr index_t width = lane<V>::width;
-    for (; c + width <= w.end; c += width) f(c, all_lanes<V>{});
-    if constexpr (width > 1)
-      if (c < w.end) f(c, static_cast<int>(w.end - c));
-  }
-  /// f<W>(c, n), four registers W at once while there are so many: chains as long as those of softplus
-  /// and silu fill what a core looks ahead.
-  template <class V, class F>
-  static void quads_of(const tile& w, const F& f) noexcept {
-    index_t c = w.begin;
-    if constexpr (lane<V>::width > 1) {
-      using W = simd::twin<simd::twin<V>>;
-      for (; c + lane<W>::width <= w.end; c += lane<W>::width)
-        f.template operator()<W>(c, all_lanes<W>{});
-    }
-    rest_of<V>(w, c, [&](index_t i, auto n) { f.template operator()<V>(i, n); });
-  }
-
-  /// Transposes rows of N decays into lanes, each times log2(e) for the Euler rule.
+  /// Decays of the tile, each times log2(e) for the Euler rule.
   template <class V>
   void load_decay(tile& w) const noexcept {
-    using L = lane<V>;
-    constexpr int piece = L::width == 1 ? 1 : simd::detail::piece<S>;
-    const V scale =
-        L::broadcast(Rule == discretisation::euler ? simd::exp_constants<S>::log2e : S(1));
-    registers_of<V>(w, [&](index_t c, auto n) {
-      S* const to = w.decay + offset(c - w.begin);
-      V reach = L::broadcast(S(0)), bad = reach;
-      const auto keep = [&](index_t k, V a) {
-        a = a * scale;
-        reach = L::max(reach, L::abs(a));
-        bad = L::fma(a, L::broadcast(S(0)), bad);
-        L::store(to + k * scan::state_lanes, a);
-      };
-      index_t k = 0;
-      for (; k + piece <= N; k += piece) {
-        V a[static_cast<std::size_t>(piece)];
-        simd::load_columns<V, piece>(decay + c * decay_row + k, decay_row, n, a);
-        each<piece>([&](int j) { keep(k + j, a[j]); });
-      }
-      for (; k < N; ++k) {
-        alignas(64) S column[static_cast<std::size_t>(L::width)] = {};
-        for (index_t j = 0; j < n; ++j) column[j] = decay[(c + j) * decay_row + k];
-        keep(k, L::load(column));
-      }
-      L::store(w.reach + (c - w.begin), reach + bad);
-    });
+    load_decays<V>(decay + w.begin * decay_row, decay_row, N, w.end - w.begin, scale, w.decay,
+                   w.reach);
   }
 
   // Rows are named before a loop: its stores may alias the members of a kernel, which would be read
   // again after each.
   template <class V>
   void find_steps(tile& w, index_t t) const noexcept {
-    const S *const steps = dt.at(t), *const values = input.at(t), *const biases = bias;
-    quads_of<V>(w, [&]<class W>(index_t c, auto n) {
-      using L = lane<W>;
-      W x = L::load(steps + c, n);
-      if (biases != nullptr) x = x + L::load(biases + c, n);
-      const W delta = simd::softplus(x);
-      L::store(w.delta + (c - w.begin), delta);
-      L::store(w.drive + (c - w.begin), delta * L::load(values + c, n));
-    });
+    detail::find_steps<V>(dt.at(t), input.at(t), bias, w.begin, w.end, w.delta, w.drive);
   }
 
   /// The state and its readout: whole registers where groups allow it, in pairs where they fit.
@@ -214,10 +256,11 @@ struct selective_kernel {
                                        .write = write.at(t) + g * write_group,
                                        .read = read.at(t) + q * read_group,
                                        .state = nullptr,
+                                       .next = nullptr,
                                        .N = N};
       for (index_t used = 0; c < stop; c += used) {
         at.decay = w.decay + offset(c - w.begin);
-        at.state = state + offset(c);
+        at.state = at.next = state + offset(c);
         const index_t left = stop - c;
         if (paired && c % (2 * width) == 0 && left >= 2 * width) {
           update_block<V, paired ? 2 : 1>(w, at, c, all_lanes<V>{});
@@ -246,7 +289,7 @@ struct selective_kernel {
       const index_t i = first + static_cast<index_t>(r) * width;
       delta[r] = L::load(w.delta + i, n);
       drive[r] = L::load(w.drive + i, n);
-      const V limit = L::broadcast(-simd::exp2_constants<S>::lowest);
+      const V limit = L::broadcast(normal_reach<S>);
       normal = normal && L::all(delta[r] * L::load(w.reach + i, n) <= limit);
     });
     recurrence::selective<Rule, V, R>::token(at, delta, drive, normal, n, y);
@@ -259,7 +302,7 @@ struct selective_kernel {
     const S *const values = input.at(t), *const gates = gate ? gate.at(t) : nullptr;
     const S* const skips = skip;
     S* const to = out.at(t);
-    quads_of<V>(w, [&]<class W>(index_t c, auto n) {
+    quads_of<V>(w.begin, w.end, [&]<class W>(index_t c, auto n) {
       using L = lane<W>;
       W y = L::load(w.sum + (c - w.begin));
       if (skips != nullptr) y = L::fma(L::load(skips + c, n), L::load(values + c, n), y);

@@ -5,12 +5,17 @@
 /// S6, the selective scan of Mamba: a diagonal state-space model whose step, input and readout are
 /// chosen by the token.
 
+#include <maslin/core/aligned.hpp>
+#include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/mixer/selective_kernel.hpp>
 #include <maslin/scan/call.hpp>
 #include <maslin/scan/run.hpp>
 
+#include <array>
 #include <concepts>
+#include <cstddef>
+#include <limits>
 #include <span>
 #include <string>
 
@@ -108,6 +113,35 @@ struct selective_ssm {
     }
   };
 
+  /// What backward needs beside the tokens: the state before every `every` tokens of a sequence.
+  /// The states in between are recomputed from these.
+  struct saved {
+    index_t every = 1;
+    aligned_vector<S> states{};  // rows of [D / 16][N][16]
+    // Of the scan that filled it; -1: none has.
+    index_t sequences = -1, tokens = -1;
+
+    [[nodiscard]] index_t bytes() const noexcept {
+      return static_cast<index_t>(states.size() * sizeof(S));
+    }
+  };
+  /// Where gradients go; a view without data is not wanted. Those of tokens mirror `tokens`, those
+  /// of parameters are sums over all tokens and sequences.
+  struct gradients {
+    view<S, 3> dt{};           // [B, T, D]
+    view<S, 3> input{};        // [B, T, D]
+    view<S, 4> write{};        // [B, T, groups, N]
+    view<S, 4> read{};         // [B, T, groups, N]
+    view<S, 3> output_gate{};  // [B, T, D], with an output gate
+    view<S, 2> decay{};        // [D, N]
+    view<S, 1> skip{};         // [D], with a skip
+    view<S, 1> dt_bias{};      // [D], with a bias
+    bool accumulate = false;   // adds to what is there
+  };
+  /// Tokens from kept state to kept state where the caller names no number: the states in between,
+  /// N numbers a channel and token, are then worth half an array of tokens at N = 16.
+  static constexpr index_t default_every = 32;
+
   /// The empty state of `batch` sequences; the only call that allocates (with `exec::chunked` the
   /// first scan does too).
   /// throws    shape_error for a negative or absurd size, std::bad_alloc
@@ -128,6 +162,79 @@ struct selective_ssm {
     scan::run(policy, source, h);
   }
 
+  /// Buffers for `backward` of `batch` sequences of `length` tokens: about B T / every + B states.
+  /// throws    shape_error for a negative or absurd size, std::bad_alloc
+  [[nodiscard]] saved make_saved(index_t batch, index_t length, index_t every = 0) const {
+    const check::caller who{"selective_ssm", "make_saved"};
+    check::count(who, "B", batch);
+    check::count(who, "T", length);
+    index_t all = 0;
+    if (__builtin_mul_overflow(batch, length, &all))
+      who.refuse("B and T must be a number of tokens that fits in memory, got " +
+                 check::list(std::array{batch, length}));
+    return make_saved(who, batch, all, every);
+  }
+  /// The same for packed sequences, which have `offsets.back()` tokens in all.
+  [[nodiscard]] saved make_saved(std::span<const index_t> offsets, index_t every = 0) const {
+    const check::caller who{"selective_ssm", "make_saved"};
+    if (offsets.empty()) who.refuse("offsets must be given, got none");
+    check::packed(who, offsets, 1, offsets.back());
+    return make_saved(who, static_cast<index_t>(offsets.size()) - 1, offsets.back(), every);
+  }
+
+  /// The scan that fills `keep` beside what it does otherwise, with the same bytes.
+  /// aliasing  y must not be input, which backward reads
+  /// throws    shape_error before any write, also for a `keep` made for fewer tokens or other sizes
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
+    const check::caller who{"selective_ssm", "scan"};
+    scan::check_policy(who, policy);
+    auto source = checked(who, u, y, h);
+    if (check::same(u.input, view<const S, 3>(y)) && !y.empty())
+      who.refuse("y must not be input, which backward reads, got the same memory");
+    expect_room(who, keep, h.sequence_size(), source.sequences(), tokens_of(u));
+    keep.sequences = source.sequences();
+    keep.tokens = tokens_of(u);
+    source.first.keep = keep.states.data();
+    source.first.every = keep.every;
+    source.first.length = source.length;
+    scan::run(policy, source, h);
+  }
+
+  /// The adjoint of a scan that filled `keep`: from dy, the gradient of y, those of tokens and
+  /// parameters. `dstate` enters as the gradient of the final state and leaves as that of the
+  /// initial one, so that spans of a sequence, the last one first, give the gradients of the whole.
+  /// With s[t] the gradient of h[t], a = exp(Delta A) and g = dy silu(output_gate):
+  ///   s[t,d,n] = g[t,d] read[t,n] + a[t+1,d,n] s[t+1,d,n]
+  ///   d write  = sum_d s w Delta input       d read = sum_d g h[t]
+  ///   d input  = g skip + Delta sum_n s w write
+  ///   d Delta  = sum_n s (A a h[t-1] + write input), its second term times a with zero_order_hold
+  ///   d decay  = sum_t s (Delta a h[t-1] + Delta^2 phi1'(Delta A) write input), Euler: the first
+  ///
+  /// shapes    dy [B, T, D]; gradients those of what they belong to; dstate as the state of `scan`
+  /// layout    as in `scan`
+  /// aliasing  gradients must not overlap each other, nor anything that is read
+  /// numerics  the same bytes for every thread count and executor and with exec::scalar; gradients
+  ///           of tokens also for every batch and every split into spans. Sums over channels run in
+  ///           16 lanes of channels 16 apart, these added by halves, then over blocks of 16 to 64
+  ///           channels; sums over tokens in pieces of `every`, sequence by sequence. A NaN in dy
+  ///           reaches its channel, or group, of its sequence at earlier times
+  /// cost      about 3 scans: two exp for each number of state, since decays are recomputed and not
+  ///           stored. Time is walked in order, by exec::chunked too. Scratch stays in dstate: for a
+  ///           block of channels and each task the states of `every` tokens, sums over channels of
+  ///           a few hundred tokens, a copy of the parameters' gradients for each sequence at work;
+  ///           a second call of the same shape allocates nothing
+  /// effects   dstate as above
+  /// throws    shape_error before any write; std::bad_alloc, also before
+  template <scan::policy Policy, class Adjoint = gradient::selective_ssm<selective_ssm>>
+  void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 3> dy,
+                const gradients& d, state& dstate) const {
+    static_assert(
+        complete<Adjoint>,
+        "selective_ssm::backward is defined in <maslin/gradient/selective_ssm.hpp>: include it");
+    Adjoint::run(*this, policy, u, keep, dy, d, dstate);
+  }
+
   /// Decode: one token of every sequence, on the caller's thread. No allocation, no lock.
   /// throws    shape_error before any write
   void step(const token& u, output_token y, state& h) const {
@@ -142,7 +249,45 @@ struct selective_ssm {
   }
 
  private:
+  friend gradient::selective_ssm<selective_ssm>;
   using kernel = detail::selective_kernel<S, Rule>;
+
+  [[nodiscard]] static index_t tokens_of(const tokens& u) noexcept {
+    return u.input.extent(0) * u.input.extent(1);
+  }
+
+  /// Rows of `saved` are counted so that each sequence finds its own without a sum over others.
+  [[nodiscard]] static index_t rows_of(index_t sequences, index_t length, index_t every) noexcept {
+    return detail::selective_row(length, sequences, every);
+  }
+
+  [[nodiscard]] saved make_saved(const check::caller& who, index_t sequences, index_t length,
+                                 index_t every) const {
+    check_sizes(who);
+    check::count(who, "every", every);
+    saved keep{.every = every == 0 ? default_every : every};
+    index_t rows = 0, size = 0;
+    if (__builtin_add_overflow(length / keep.every, sequences, &rows) ||
+        __builtin_mul_overflow(rows, state(who.mixer, 1, channels, state_dim).sequence_size(),
+                               &size) ||
+        size > std::numeric_limits<index_t>::max() / static_cast<index_t>(sizeof(S)))
+      who.refuse("B and T must be numbers whose states fit in memory, got " +
+                 std::to_string(sequences) + " sequences of " + std::to_string(length) +
+                 " tokens in all");
+    keep.states.resize(static_cast<std::size_t>(size));
+    return keep;
+  }
+
+  static void expect_room(const check::caller& who, const saved& keep, index_t row,
+                          index_t sequences, index_t length) {
+    if (keep.every < 1)
+      who.refuse("saved must keep a state every 1 or more tokens, got " +
+                 std::to_string(keep.every));
+    const index_t wanted = rows_of(sequences, length, keep.every) * row;
+    if (static_cast<index_t>(keep.states.size()) < wanted)
+      who.refuse("saved must be of make_saved for these sizes, " + std::to_string(wanted) +
+                 " numbers, got " + std::to_string(keep.states.size()));
+  }
 
   void check_sizes(const check::caller& who) const {
     check::count(who, "channels", channels);
@@ -188,23 +333,31 @@ struct selective_ssm {
     check::disjoint(who, "y", out, "decay", decays);
     check::disjoint(who, "y", out, "skip", skips);
     check::disjoint(who, "y", out, "dt_bias", biases);
-    const kernel first{.dt = scan::token_rows<const S>::of(u.dt),
-                       .input = scan::token_rows<const S>::of(u.input),
-                       .gate = scan::token_rows<const S>::of(u.output_gate),
-                       .write = scan::token_rows<const S>::of(u.write),
-                       .read = scan::token_rows<const S>::of(u.read),
-                       .out = scan::token_rows<S>::of(y),
-                       .write_group = u.write.stride(2),
-                       .read_group = u.read.stride(2),
-                       .write_width = D / u.write.extent(2),
-                       .read_width = D / u.read.extent(2),
-                       .decay = decay.data_handle(),
-                       .decay_row = decay.stride(0),
-                       .N = state_dim,
-                       .channels = D,
-                       .skip = skip.data_handle(),
-                       .bias = dt_bias.data_handle()};
-    return {.first = first, .batch = B, .length = T, .offsets = u.offsets, .channel_count = D};
+    return {.first = kernel_of(u, y),
+            .batch = B,
+            .length = T,
+            .offsets = u.offsets,
+            .channel_count = D};
+  }
+
+  /// The kernel of sequence 0 of a checked call.
+  [[nodiscard]] kernel kernel_of(const tokens& u, const output& y) const {
+    return {.dt = scan::token_rows<const S>::of(u.dt),
+            .input = scan::token_rows<const S>::of(u.input),
+            .gate = scan::token_rows<const S>::of(u.output_gate),
+            .write = scan::token_rows<const S>::of(u.write),
+            .read = scan::token_rows<const S>::of(u.read),
+            .out = scan::token_rows<S>::of(y),
+            .write_group = u.write.stride(2),
+            .read_group = u.read.stride(2),
+            .write_width = channels / u.write.extent(2),
+            .read_width = channels / u.read.extent(2),
+            .decay = decay.data_handle(),
+            .decay_row = decay.stride(0),
+            .N = state_dim,
+            .channels = channels,
+            .skip = skip.data_handle(),
+            .bias = dt_bias.data_handle()};
   }
 };
 

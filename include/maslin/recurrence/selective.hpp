@@ -17,14 +17,15 @@ namespace maslin::inline MASLIN_ABI::recurrence {
 /// Channels that lie side by side in a state.
 inline constexpr index_t lanes_apart = 16;
 
-/// What a token finds in memory. Rows of `decay` and `state`, one for each n, are 16 numbers apart;
-/// the registers of a step lie side by side in them.
+/// What a token finds in memory. Rows of `decay` and of the state, one for each n, are 16 numbers
+/// apart; the registers of a step lie side by side in them.
 template <class S>
 struct selective_rows {
   const S* decay;  // [N][16]: A log2(e) for the Euler rule, A for the zero-order hold
   const S* write;  // [N]
   const S* read;   // [N]
-  S* state;        // [N][16]
+  const S* state;  // [N][16], before the token
+  S* next;         // [N][16], after it; may be `state`
   index_t N;
 };
 
@@ -98,7 +99,7 @@ struct selective {
     });
     unrolled<chains>([&](auto i) {
       const V h = L::fma(a[i], L::load(at.state + place(i), n), b[i]);
-      L::store(at.state + place(i), h, n);
+      L::store(at.next + place(i), h, n);
       y[i % R] = L::fma(L::broadcast(at.read[k + static_cast<index_t>(i) / R]), h, y[i % R]);
     });
   }
