@@ -12,6 +12,8 @@
 #include <maslin/fwd.hpp>
 #include <maslin/gradient/attention.hpp>
 #include <maslin/gradient/bdlru.hpp>
+#include <maslin/gradient/causal_conv.hpp>
+#include <maslin/gradient/complex_readout.hpp>
 #include <maslin/gradient/diagonal.hpp>
 #include <maslin/gradient/hlru.hpp>
 #include <maslin/gradient/selective_ssm.hpp>

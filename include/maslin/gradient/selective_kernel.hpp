@@ -10,6 +10,7 @@
 #include <maslin/recurrence/selective_adjoint.hpp>
 
 #include <algorithm>
+#include <initializer_list>
 
 namespace maslin::inline MASLIN_ABI::gradient::detail {
 
@@ -136,12 +137,22 @@ struct selective_adjoint_kernel {
     load<V>(w, x);
     for (index_t k = last; k-- > first;) {
       const index_t from = k * forward.every, until = std::min(from + forward.every, length);
-      for (index_t t = from; t < until; ++t) replay<V>(w, x, from, t);
+      for (index_t t = from; t < until; ++t) {
+        if (t + fetched_rows < until)
+          fetch(x, t + fetched_rows, {&forward.dt, &forward.input}, {});
+        else
+          fetch_backward(x, t);
+        replay<V>(w, x, from, t);
+      }
       const index_t numbers = block_of(forward.N);
       std::fill_n(w.into_decay, numbers * forward.N, S(0));
       std::fill_n(w.into_skip, numbers, S(0));
       std::fill_n(w.into_bias, numbers, S(0));
       for (index_t t = until; t-- > from;) {
+        if (t - fetched_rows >= from)
+          fetch_backward(x, t - fetched_rows);
+        else if (k > first)
+          fetch(x, t - forward.every, {&forward.dt, &forward.input}, {});
         open<V>(w, x, t - from, t);
         adjoint<V>(w, x, to, from, t, carry);
         close<V>(w, x, t - from, t);
@@ -155,6 +166,23 @@ struct selective_adjoint_kernel {
     index_t begin, end, offset;  // channels, and where the state of the first one is
   };
 
+  // Rows lie a page or more apart, where no hardware prefetcher follows.
+  static constexpr index_t fetched_rows = 2;
+
+  static void fetch(const span& x, index_t t,
+                    std::initializer_list<const scan::token_rows<const S>*> read,
+                    std::initializer_list<const scan::token_rows<S>*> written) noexcept {
+    constexpr index_t line = simd::cache_line / static_cast<index_t>(sizeof(S));
+    for (index_t c = x.begin; c < x.end; c += line) {
+      for (const auto* rows : read)
+        if (*rows) __builtin_prefetch(rows->at(t) + c);
+      for (const auto* rows : written)
+        if (*rows) __builtin_prefetch(rows->at(t) + c, 1);
+    }
+  }
+  void fetch_backward(const span& x, index_t t) const noexcept {
+    fetch(x, t, {&dy, &forward.gate}, {&d_dt, &d_input, &d_gate});
+  }
   [[nodiscard]] index_t row_of(index_t i) const noexcept {
     return i * (block_of(forward.N) + scan::state_lanes);
   }

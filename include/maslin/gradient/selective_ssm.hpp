@@ -5,13 +5,17 @@
 /// The adjoint of S6, the selective scan: defines `selective_ssm::backward`.
 
 #include <maslin/gradient/call.hpp>
-#include <maslin/gradient/in_order.hpp>
 #include <maslin/gradient/selective_kernel.hpp>
+#include <maslin/gradient/team.hpp>
 #include <maslin/mixer/selective_ssm.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string>
+#include <type_traits>
 
 namespace maslin::inline MASLIN_ABI::gradient {
 
@@ -335,7 +339,7 @@ struct selective_ssm<maslin::selective_ssm<S, Rule>> {
       }
   }
   [[noreturn]] static void absent(const check::caller& who, const std::string& name) {
-    who.refuse("gradients." + name + " must be left out without " + name + ", got a view");
+    who.refuse("gradients." + name + " must be empty without " + name + ", got a pointer");
   }
   static void check_state(const check::caller& who, const mixer& m,
                           const typename mixer::state& dstate, index_t sequences) {

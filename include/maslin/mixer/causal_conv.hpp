@@ -4,6 +4,7 @@
 /// \file
 /// The short causal convolution that Mamba's blocks have before their scan.
 
+#include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/scan/call.hpp>
 #include <maslin/scan/run.hpp>
@@ -103,7 +104,72 @@ struct causal_conv {
     scan::run_step(source, h);
   }
 
+  /// What `backward` needs of a scan beside its tokens.
+  struct saved {
+    state initial;  // before the first token
+
+    [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
+  };
+  /// Where gradients go. A view whose pointer is null is not wanted.
+  struct gradients {
+    view<S, 3> input{};       // [B, T, D]
+    view<S, 2> weight{};      // [D, Width], summed over B and T
+    view<S, 1> bias{};        // [D], with a bias: the same
+    bool accumulate = false;  // add to what is there
+  };
+
+  /// Room for what a scan of `batch` sequences saves. Neither the number of tokens nor the spacing
+  /// of checkpoints matters here: nothing but the initial state is kept.
+  /// throws    shape_error for a negative or absurd size, std::bad_alloc
+  [[nodiscard]] saved make_saved(index_t batch, index_t = 0, index_t = 0) const {
+    return {make_state(batch)};
+  }
+  /// The same scan; `keep` then serves `backward`.
+  /// aliasing  y must not be input, which backward reads
+  /// throws    shape_error before any write
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
+    const check::caller who{"causal_conv", "scan"};
+    if (check::same(u.input, y) && !y.empty())
+      who.refuse("y must not be input where gradients are wanted, got the same memory");
+    scan::check_policy(who, policy);
+    const auto source = checked(who, u.input, y, u.offsets, h);
+    keep.initial = h;
+    scan::run(policy, source, h);
+  }
+
+  /// The adjoint of `scan`: gradients of a loss whose derivatives by y are `dy`. With g = dy, or
+  /// dy sigmoid(s) (1 + s (1 - sigmoid(s))) with `silu`:
+  ///   dinput[t]  = sum_{k<Width} weight[k] g[t+Width-1-k]
+  ///   dweight[k] = sum_t g[t] input[t-Width+1+k],   dbias = sum_t g[t]
+  /// from the last token to the first. Sums over time are made in pieces of 128 tokens, counted from
+  /// the end, then over pieces, then over sequences.
+  ///
+  /// shapes    dy as y, gradients as what they belong to, dstate [B, D, Width-1]
+  /// layout    as in `scan`
+  /// aliasing  no gradient may overlap anything that is read, nor another gradient
+  /// numerics  one fma a term; with silu s is computed anew, bit for bit. NaN and Inf of dy stay in
+  ///           their channel, at their time and the Width - 1 before. The same bytes for every
+  ///           thread count, for every batch and split too but for the sums over time
+  /// cost      B*T*D*Width multiply-adds, twice that for the weights, as much again and a sigmoid
+  ///           for silu; reads 2 and writes 1 number a channel and token; exec::chunked takes time
+  ///           in order; no allocation but the sums of each sequence, Width + 1 numbers a channel,
+  ///           which dstate keeps for the next call
+  /// effects   dstate enters as the gradient of the final state and leaves as that of the initial
+  ///           state, so that segments can be taken from the last to the first
+  /// throws    shape_error before any write
+  template <scan::policy Policy, class Adjoint = gradient::causal_conv<causal_conv>>
+  void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 3> dy,
+                const gradients& d, state& dstate) const {
+    static_assert(
+        complete<Adjoint>,
+        "causal_conv::backward is defined in <maslin/gradient/causal_conv.hpp>: include it");
+    Adjoint::run(*this, policy, u, keep, dy, d, dstate);
+  }
+
  private:
+  friend struct gradient::causal_conv<causal_conv>;
+
   /// A kernel that walks its own way (scan/sequential.hpp), so that weights are transposed into
   /// lanes once a call, and brings its own summaries (scan/chunked.hpp): the last inputs.
   struct kernel {

@@ -5,6 +5,7 @@
 /// Real outputs of models with complex states: what follows a complex `diagonal`.
 
 #include <maslin/core/check.hpp>
+#include <maslin/core/concepts.hpp>
 #include <maslin/core/view.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/recurrence/weigh.hpp>
@@ -80,6 +81,38 @@ struct complex_readout {
     if (skip.data_handle() != nullptr)
       check::caller{"complex_readout", "apply"}.refuse("input must be given with skip, got none");
     apply(h, {}, y);
+  }
+
+  /// Where gradients go. A view whose pointer is null is not wanted.
+  struct gradients {
+    view<std::complex<S>, 3> h{};     // [B, T, G N]
+    view<S, 3> input{};               // [B, T, G E], with a skip
+    view<std::complex<S>, 3> read{};  // [G, E, N], summed over B and T
+    view<S, 1> skip{};                // [G E], with a skip: the same
+    bool accumulate = false;          // add to what is there
+  };
+
+  /// The adjoint of `apply`: gradients of a loss whose derivatives by y are `dy`, for complex x as
+  /// d/d Re x + i d/d Im x.
+  ///   dh[t,g,n]    = factor sum_e dy[t,g,e] conj(read[g,e,n])       dinput = dy skip
+  ///   dread[g,e,n] = factor sum_t dy[t,g,e] conj(h[t,g,n])          dskip  = sum_t dy input
+  ///
+  /// shapes    dy as y; gradients as what they belong to; input may be empty without a skip
+  /// layout    as in `apply`
+  /// aliasing  no gradient may overlap anything that is read, nor another gradient
+  /// numerics  one fma a term, e ascending; sums over tokens in pieces of 128, these then added,
+  ///           sequence by sequence. NaN and Inf of dy stay in their token and group, but for the
+  ///           sums. The same bytes for every split and batch but for the sums
+  /// cost      2*B*T*G*E*2N multiply-adds on the caller's thread; reads h once for each of the E
+  ///           outputs of its group; no allocation
+  /// throws    shape_error before any write
+  template <class Adjoint = gradient::complex_readout<complex_readout>>
+  void backward(view<const std::complex<S>, 3> h, view<const S, 3> input, view<const S, 3> dy,
+                const gradients& d) const {
+    static_assert(complete<Adjoint>,
+                  "complex_readout::backward is defined in <maslin/gradient/complex_readout.hpp>: "
+                  "include it");
+    Adjoint::run(*this, h, input, dy, d);
   }
 };
 

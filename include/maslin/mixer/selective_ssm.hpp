@@ -191,7 +191,7 @@ struct selective_ssm {
     scan::check_policy(who, policy);
     auto source = checked(who, u, y, h);
     if (check::same(u.input, view<const S, 3>(y)) && !y.empty())
-      who.refuse("y must not be input, which backward reads, got the same memory");
+      who.refuse("y must not be input where gradients are wanted, got the same memory");
     expect_room(who, keep, h.sequence_size(), source.sequences(), tokens_of(u));
     keep.sequences = source.sequences();
     keep.tokens = tokens_of(u);
@@ -249,7 +249,7 @@ struct selective_ssm {
   }
 
  private:
-  friend gradient::selective_ssm<selective_ssm>;
+  friend struct gradient::selective_ssm<selective_ssm>;
   using kernel = detail::selective_kernel<S, Rule>;
 
   [[nodiscard]] static index_t tokens_of(const tokens& u) noexcept {
