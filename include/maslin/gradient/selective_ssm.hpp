@@ -234,20 +234,18 @@ struct selective_ssm<maslin::selective_ssm<S, Rule>> {
     scan::check_policy(who, policy);
     check_call(who, m, u, keep, dy, d, dstate);
     if (m.channels == 0) return nothing_to_sum(d);
-    with_team<S>(in_order(policy),
-                 [&]<class V>(auto& where, index_t threads, std::type_identity<V>) {
-                   const auto size = sizes(m, u, keep, d, dstate, threads);
-                   const auto call = backward_of(m, u, keep, dy, d, dstate, size);
-                   call.template run<V>(where, dstate);
-                   const auto put = [&](S& to, S x) { to = d.accumulate ? to + x : x; };
-                   for (index_t c = 0; c < m.channels; ++c) {
-                     if (d.decay.data_handle() != nullptr)
-                       for (index_t n = 0; n < m.state_dim; ++n)
-                         put(d.decay(c, n), call.decay(c, n));
-                     if (d.skip.data_handle() != nullptr) put(d.skip(c), call.skip(c));
-                     if (d.dt_bias.data_handle() != nullptr) put(d.dt_bias(c), call.bias(c));
-                   }
-                 });
+    with_team<S>(policy, [&]<class V>(auto& where, index_t threads, std::type_identity<V>) {
+      const auto size = sizes(m, u, keep, d, dstate, threads);
+      const auto call = backward_of(m, u, keep, dy, d, dstate, size);
+      call.template run<V>(where, dstate);
+      const auto put = [&](S& to, S x) { to = d.accumulate ? to + x : x; };
+      for (index_t c = 0; c < m.channels; ++c) {
+        if (d.decay.data_handle() != nullptr)
+          for (index_t n = 0; n < m.state_dim; ++n) put(d.decay(c, n), call.decay(c, n));
+        if (d.skip.data_handle() != nullptr) put(d.skip(c), call.skip(c));
+        if (d.dt_bias.data_handle() != nullptr) put(d.dt_bias(c), call.bias(c));
+      }
+    });
   }
 
  private:
