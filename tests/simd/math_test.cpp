@@ -225,6 +225,29 @@ struct phi1_function {
     return x >= -std::numeric_limits<S>::max() && x <= (sizeof(S) == 4 ? S(88.7) : S(709.7));
   }
 };
+struct phi1_slope_function {
+  static constexpr bool monotone = false;
+  static constexpr double limit = 10;
+  template <class V>
+  static V of(V x) {
+    const V e = simd::exp(x);
+    return simd::phi1_slope(x, e, simd::phi1(x, e));
+  }
+  template <class R>
+  static R truth(R x) {
+    if (std::abs(x) > 2) return (std::exp(x) - std::expm1(x) / x) / x;
+    R sum = 0, term = R(0.5);
+    for (int k = 0; k < 40; ++k) {
+      sum += term;
+      term *= x * (k + 2) / R((k + 1) * (k + 3));
+    }
+    return sum;
+  }
+  template <class S>
+  static bool defined(S x) {
+    return std::abs(x) < (sizeof(S) == 4 ? S(88) : S(700));
+  }
+};
 
 /// What was seen of one function over many numbers in ascending order.
 template <class S>
@@ -327,8 +350,8 @@ bool same_lanes(V wide, S scalar) {
 
 TEMPLATE_TEST_CASE("functions of float are within their limits over a sample of all floats",
                    "[simd][math][ulp]", exp_function, exp_nonpositive_function, exp2_function,
-                   softplus_function, phi1_function, sigmoid_function, tanh_function, kept_function,
-                   lost_function, log1p_function) {
+                   softplus_function, phi1_function, phi1_slope_function, sigmoid_function,
+                   tanh_function, kept_function, lost_function, log1p_function) {
   findings<float> sample, dense;
   run<TestType>(every<float>(4099), sample);
   check<TestType>(sample);
@@ -338,8 +361,8 @@ TEMPLATE_TEST_CASE("functions of float are within their limits over a sample of 
 
 TEMPLATE_TEST_CASE("functions of double are within their limits over a sample of doubles",
                    "[simd][math][ulp]", exp_function, exp_nonpositive_function, exp2_function,
-                   softplus_function, phi1_function, sigmoid_function, tanh_function, kept_function,
-                   lost_function, log1p_function) {
+                   softplus_function, phi1_function, phi1_slope_function, sigmoid_function,
+                   tanh_function, kept_function, lost_function, log1p_function) {
   findings<double> sample, dense, usual;
   run<TestType>(every<double>(std::uint64_t(1) << 47 | 12345), sample);
   check<TestType>(sample);
@@ -354,8 +377,8 @@ TEMPLATE_TEST_CASE("functions of double are within their limits over a sample of
 
 TEMPLATE_TEST_CASE("functions of float are within their limits over all 2^32 floats",
                    "[.exhaustive][simd][math][ulp]", exp_function, exp_nonpositive_function,
-                   exp2_function, softplus_function, phi1_function, sigmoid_function, tanh_function,
-                   kept_function, lost_function, log1p_function) {
+                   exp2_function, softplus_function, phi1_function, phi1_slope_function,
+                   sigmoid_function, tanh_function, kept_function, lost_function, log1p_function) {
   findings<float> seen;
   constexpr std::uint32_t block = 1u << 16;
   for (std::uint32_t i = 0; i < 1u << 16; ++i)
@@ -419,6 +442,8 @@ TEMPLATE_TEST_CASE("exact results are exact", "[simd][math][exact]", float, doub
   CHECK(simd::phi1(std::numeric_limits<S>::min(), S(1)) == 1);
   CHECK(simd::phi1(S(-4e5), S(0)) == S(2.5e-6));
   CHECK(std::isnan(simd::phi1(nan, nan)));
+  CHECK(simd::phi1_slope(S(0), S(1), S(1)) == S(0.5));
+  CHECK(std::isnan(simd::phi1_slope(nan, nan, nan)));
   CHECK(simd::sigmoid(S(0)) == S(0.5));
   CHECK(simd::sigmoid(S(-0.0)) == S(0.5));
   CHECK(simd::sigmoid(-inf) == 0);
@@ -470,6 +495,7 @@ TEMPLATE_TEST_CASE("registers of every width give the scalar's bytes", "[simd][m
             same_lanes(V(simd::exp2(wide, V(lane<V>::broadcast(S(1.5))))), simd::exp2(x, S(1.5))) &&
             same_lanes(V(simd::softplus(wide)), simd::softplus(x)) &&
             same_lanes(V(simd::phi1(wide, V(simd::exp(wide)))), simd::phi1(x, simd::exp(x))) &&
+            same_lanes(phi1_slope_function::of(wide), phi1_slope_function::of(x)) &&
             same_lanes(V(simd::sigmoid(wide)), simd::sigmoid(x)) &&
             same_lanes(V(simd::tanh(wide)), simd::tanh(x));
     const S decay = -std::abs(x);
