@@ -9,6 +9,7 @@
 #include <maslin/core/view.hpp>
 #include <maslin/reference/selective_ssm.hpp>
 
+#include <string>
 #include <vector>
 
 namespace golden {
@@ -29,8 +30,41 @@ std::vector<double> time_first(const std::vector<double>& from, const shape& siz
   return to;
 }
 
+/// The arrays of gradients, in this order, beside that of the initial state.
+const std::vector<std::string> gradient_names = {"d_u", "d_delta", "d_z", "d_B",
+                                                 "d_C", "d_A",     "d_D", "d_delta_bias"};
+
+template <class N>
+std::vector<std::vector<N>> backward(const problem& p) {
+  const index_t B = p.batch, T = p.steps, D = p.width, states = p.order;
+  const auto parts = numbers<N>(p.gate), input = numbers<N>(p.input), dy = numbers<N>(p.dy);
+  const auto a = selective_parts(p, parts.data());
+  auto h = numbers<N>(p.initial);
+  std::vector<N> y(input.size());
+  const auto zeros = [](index_t n) { return std::vector<N>(static_cast<std::size_t>(n)); };
+  const index_t plain = B * T * D, shared = B * T * states;
+  std::vector<std::vector<N>> d{zeros(plain),  zeros(plain),  zeros(plain),
+                                zeros(shared), zeros(shared), zeros(D * states),
+                                zeros(D),      zeros(D),      zeros(B * D * states)};
+  maslin::reference::selective_ssm_backward<N>(
+      rule,
+      {a.dt, row_major(input.data(), B, T, D), a.write, a.read, a.gate, a.decay, a.skip, a.bias},
+      row_major(h.data(), B, D, states), row_major(y.data(), B, T, D),
+      row_major(dy.data(), B, T, D),
+      {row_major(d[1].data(), B, T, D), row_major(d[0].data(), B, T, D),
+       row_major(d[3].data(), B, T, 1, states), row_major(d[4].data(), B, T, 1, states),
+       row_major(d[2].data(), B, T, D), row_major(d[5].data(), D, states),
+       row_major(d[6].data(), D), row_major(d[7].data(), D)},
+      row_major(d[8].data(), B, D, states));
+  return d;
+}
+
 subject selective_subject() {
   subject mixer;
+  mixer.gradient_names = gradient_names;
+  mixer.gradient_names.push_back("d_initial_state");
+  mixer.gradients = backward<double>;
+  mixer.gradient_bounds = backward<maslin::test::tracked<double>>;
   mixer.in_double = selective_ssm_paths<double>;
   mixer.in_float = selective_ssm_paths<float>;
   mixer.reference = [](const problem& p) {
@@ -75,7 +109,10 @@ subject selective_subject() {
 }  // namespace
 
 void run_selective_ssm(const test_case& test, verdict& into) {
-  test.allow_only({"u", "delta", "A", "B", "C", "D", "z", "delta_bias", "out", "last_state"});
+  std::vector<std::string> known = {"u", "delta", "A",          "B",     "C",         "D",
+                                    "z", "out",   "delta_bias", "d_out", "last_state"};
+  known.insert(known.end(), gradient_names.begin(), gradient_names.end());
+  test.allow_only(known);
   const shape size = test.extents("u", 3), decays = test.extents("A", 2);
   const index_t B = size[0], D = size[1], T = size[2], N = decays[1];
   if (decays[0] != D) throw bad_case("'A' must have a row for each channel");
@@ -91,10 +128,20 @@ void run_selective_ssm(const test_case& test, verdict& into) {
   append(test.values("A", decays));
   for (const char* name : {"D", "delta_bias"}) append(test.values(name, {D}));
 
-  const result golden{.y = time_first(test.values("out", size), size),
-                      .state = test.values("last_state", {B, D, N}),
-                      .lags = {}};
+  result golden{.y = time_first(test.values("out", size), size),
+                .state = test.values("last_state", {B, D, N}),
+                .lags = {}};
   refuse_vacuous(golden.y);
+  p.dy = time_first(test.values("d_out", size), size);
+  for (const std::string& name : gradient_names) {
+    const shape extents = name == "d_A"                             ? decays
+                          : name == "d_B" || name == "d_C"          ? shared
+                          : name == "d_D" || name == "d_delta_bias" ? shape{D}
+                                                                    : size;
+    const auto values = test.values(name, extents);
+    golden.gradients.push_back(extents.size() == 3 ? time_first(values, extents) : values);
+    refuse_vacuous(golden.gradients.back());
+  }
   replay(test, p, selective_subject(), golden, into);
 }
 

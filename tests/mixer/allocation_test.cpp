@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// \file
-/// Decoding allocates nothing.
+/// Decoding allocates nothing, nor do second calls where the first takes scratch.
 
 #include "laws/mixer_laws.hpp"
 #include "support/allocations.hpp"
 
 #include <maslin/gradient/attention.hpp>
+#include <maslin/gradient/causal_conv.hpp>
+#include <maslin/gradient/selective_ssm.hpp>
 
 using namespace maslin;
 using namespace maslin::test;
@@ -269,4 +271,36 @@ TEST_CASE("mixers with matrix states decode without allocating, copies included"
   using rule = delta_rule<float, decay_axis::head>;
   check(rule{.heads = H, .key_dim = K, .value_dim = E},
         rule::tokens{.query = k, .key = k, .value = v, .beta = one, .log_decay = one});
+}
+
+TEST_CASE("scratch of gradients is taken by the first call alone",
+          "[mixer][gradient][allocation]") {
+  constexpr index_t B = 2, T = 70, D = 100, N = 3;
+  const std::vector<float> numbers(static_cast<std::size_t>(B * T * D), 0.25f);
+  std::vector<float> out(numbers.size()), dwrite(numbers.size()), ddecay(numbers.size());
+  const auto x = row_major(numbers.data(), B, T, D);
+  const auto y = row_major(out.data(), B, T, D);
+  const auto check = [&](const auto& mixer, const auto& tokens, const auto& gradients) {
+    auto h = mixer.make_state(B), dh = mixer.make_state(B);
+    auto keep = mixer.make_saved(B, T);
+    const auto run = [&](const auto& policy) {
+      mixer.scan(policy, tokens, y, h, keep);
+      mixer.backward(policy, tokens, keep, x, gradients, dh);
+    };
+    run(exec::chunked{.chunk = 16, .threads = 3});
+    run(exec::sequential{.threads = 3});
+    CHECK(allocations_of([&] { run(exec::sequential{.threads = 3}); }) == 0);
+    CHECK(allocations_of([&] { run(exec::chunked{.chunk = 16, .threads = 3}); }) == 0);
+    CHECK(allocations_of([&] { run(exec::sequential{}); }) == 0);
+    CHECK(allocations_of([&] { run(exec::scalar{}); }) == 0);
+  };
+  using ssm = selective_ssm<float>;
+  const auto shared = row_major(numbers.data(), B, T, 1, N);
+  check(ssm{.channels = D, .state_dim = N, .decay = row_major(numbers.data(), D, N)},
+        ssm::tokens{.dt = x, .input = x, .write = shared, .read = shared},
+        ssm::gradients{.write = row_major(dwrite.data(), B, T, 1, N),
+                       .decay = row_major(ddecay.data(), D, N)});
+  using conv = causal_conv<float, 4>;
+  check(conv{.channels = D, .weight = row_major(numbers.data(), D, 4), .silu = true},
+        conv::tokens{.input = x}, conv::gradients{.weight = row_major(ddecay.data(), D, 4)});
 }

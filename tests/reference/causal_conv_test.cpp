@@ -27,6 +27,37 @@ TEST_CASE("four tokens of a causal convolution, worked out by hand", "[reference
   }
 }
 
+TEST_CASE("gradients of three tokens of a causal convolution, worked out by hand",
+          "[reference][causal_conv][gradient]") {
+  const std::vector<double> weight{1, 2, 3}, bias{0}, x{1, 2, -1}, dy{1, 10, 100};
+  std::vector<double> h{5, 7}, y(3), dweight(3), dbias(1), dx(3), dstate{0.5, 0.25};
+  maslin::reference::causal_conv_backward<double>(
+      row_major(weight.data(), 1, 3), row_major(bias.data(), 1), false,
+      row_major(x.data(), 1, 3, 1), row_major(h.data(), 1, 1, 2), row_major(y.data(), 1, 3, 1),
+      row_major(dy.data(), 1, 3, 1), row_major(dweight.data(), 1, 3), row_major(dbias.data(), 1),
+      row_major(dx.data(), 1, 3, 1), row_major(dstate.data(), 1, 1, 2));
+  CHECK(y == std::vector<double>{20, 13, 2});
+  CHECK(h == std::vector<double>{-1, 2});
+  CHECK(dx == std::vector<double>{3 + 20 + 100, 30 + 200 + 0.25, 300 + 0.5});
+  CHECK(dweight == std::vector<double>{7 + 50 + 100, 5 + 10 + 200, 1 + 20 - 100});
+  CHECK(dbias == std::vector<double>{111});
+  CHECK(dstate == std::vector<double>{2 + 10, 1});
+}
+
+TEST_CASE("one token of a causal convolution passes older gradients of the state on",
+          "[reference][causal_conv][gradient]") {
+  const std::vector<double> weight{1, 2, 3}, x{4}, dy{10};
+  std::vector<double> h{5, 7}, y(1), dweight(3), dx(1), dstate{0.5, 0.25};
+  maslin::reference::causal_conv_backward<double>(
+      row_major(weight.data(), 1, 3), {}, false, row_major(x.data(), 1, 1, 1),
+      row_major(h.data(), 1, 1, 2), row_major(y.data(), 1, 1, 1), row_major(dy.data(), 1, 1, 1),
+      row_major(dweight.data(), 1, 3), {}, row_major(dx.data(), 1, 1, 1),
+      row_major(dstate.data(), 1, 1, 2));
+  CHECK(h == std::vector<double>{4, 5});
+  CHECK(dx[0] == 30 + 0.5);
+  CHECK(dstate == std::vector<double>{20 + 0.25, 10});
+}
+
 TEST_CASE("the reference of the causal convolution refuses shapes that disagree",
           "[reference][causal_conv]") {
   std::vector<double> x(4), w(3);

@@ -82,6 +82,67 @@ TEST_CASE("without decay both rules add Delta B u", "[reference][selective_ssm]"
   }
 }
 
+TEST_CASE("gradients of three tokens of the selective scan, worked out by hand",
+          "[reference][selective_ssm][gradient]") {
+  // dt = 0, so that steps are s = ln 2, decays 1/2, and the slope of softplus 1/2.
+  const double s = std::log(2.0);
+  const std::vector<double> dt(3), input{1, 0, 2}, write{4, 0, 1}, read{1, 2, 1}, decay{-1},
+      dy{1, 1, 1};
+  std::vector<double> h{8}, y(3), ddt(3), dinput(3), dwrite(3), dread(3), ddecay(1), dstate(1);
+  const auto token = [](auto& x) { return row_major(x.data(), 1, 3, 1); };
+  const auto shared = [](auto& x) { return row_major(x.data(), 1, 3, 1, 1); };
+  reference::selective_ssm_backward<double>(discretisation::euler,
+                                            {.dt = token(dt),
+                                             .input = token(input),
+                                             .write = shared(write),
+                                             .read = shared(read),
+                                             .decay = row_major(decay.data(), 1, 1)},
+                                            row_major(h.data(), 1, 1, 1), token(y), token(dy),
+                                            {.dt = token(ddt),
+                                             .input = token(dinput),
+                                             .write = shared(dwrite),
+                                             .read = shared(dread),
+                                             .decay = row_major(ddecay.data(), 1, 1)},
+                                            row_major(dstate.data(), 1, 1, 1));
+  // h: 4 + 4 s, 2 + 2 s, 1 + 3 s; its gradients, from the last: 1, 2 + 1/2, 1 + 5/4.
+  const auto expect = [](const std::vector<double>& got, const std::vector<double>& want) {
+    for (std::size_t i = 0; i < want.size(); ++i)
+      CHECK(std::abs(got[i] - want[i]) <= 100 * DBL_EPSILON);
+  };
+  expect(dread, {4 + 4 * s, 2 + 2 * s, 1 + 3 * s});
+  expect(dwrite, {2.25 * s, 0, 2 * s});
+  expect(dinput, {9 * s, 0, s});
+  expect(ddt, {0, -2.5 * (1 + s), (1 - s) / 2});
+  expect(ddecay, {s * (15 + 6 * s)});
+  expect(dstate, {1.125});
+  expect(h, {1 + 3 * s});
+}
+
+TEST_CASE("without decay a held input is half a step old", "[reference][selective_ssm][gradient]") {
+  // h = h0 + Delta B u; dh/dA = Delta h0 + Delta^2 B u / 2 at A = 0, Delta = ln 2.
+  const double s = std::log(2.0);
+  const std::vector<double> dt(1), input{3}, write{5}, read{1}, decay{0}, dy{1};
+  std::vector<double> h{7}, y(1), ddt(1), dinput(1), dwrite(1), dread(1), ddecay(1), dstate(1);
+  const auto token = [](auto& x) { return row_major(x.data(), 1, 1, 1); };
+  const auto shared = [](auto& x) { return row_major(x.data(), 1, 1, 1, 1); };
+  reference::selective_ssm_backward<double>(discretisation::zero_order_hold,
+                                            {.dt = token(dt),
+                                             .input = token(input),
+                                             .write = shared(write),
+                                             .read = shared(read),
+                                             .decay = row_major(decay.data(), 1, 1)},
+                                            token(h), token(y), token(dy),
+                                            {.dt = token(ddt),
+                                             .input = token(dinput),
+                                             .write = shared(dwrite),
+                                             .read = shared(dread),
+                                             .decay = row_major(ddecay.data(), 1, 1)},
+                                            token(dstate));
+  CHECK(std::abs(ddecay[0] - (7 * s + 7.5 * s * s)) <= 100 * DBL_EPSILON);
+  CHECK(std::abs(ddt[0] - 7.5) <= 100 * DBL_EPSILON);
+  CHECK(dstate[0] == 1);
+}
+
 TEST_CASE("the reference of the selective scan refuses shapes that disagree",
           "[reference][selective_ssm]") {
   std::vector<double> x(4), h(2);
