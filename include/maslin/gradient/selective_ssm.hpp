@@ -45,13 +45,17 @@ struct selective_sizes {
     if (groups == 0) return 0;
     return std::min(groups, (block() - 1) / (channels / groups) + 2);
   }
-  /// Pieces of `every` tokens whose sums over channels are held before they are added over blocks:
-  /// as many as a megabyte or two hold.
+  /// Pieces of `every` tokens that blocks take one after another, before the tokens that come before
+  /// them: rows, of which a block reads a few lines, are then still in the cache for the next block
+  /// (measured: a quarter of the time), and sums over channels are held of few tokens. Threads, which
+  /// take blocks side by side, share the rows, and meet less often.
   [[nodiscard]] index_t pieces() const noexcept {
-    constexpr index_t most = 1 << 18;
+    constexpr index_t row_numbers = 1 << 17, sum_numbers = 1 << 18;
+    const index_t sums = blocks() * (slots(write_groups) + slots(read_groups)) * N;
+    const index_t tokens =
+        std::min(row_numbers / channels, sum_numbers / std::max(sums, index_t{1}));
     const index_t longest = (tokens_of_longest + every - 1) / every;
-    const index_t numbers = blocks() * (slots(write_groups) + slots(read_groups)) * every * N;
-    return std::max(index_t{1}, numbers == 0 ? longest : std::min(most / numbers, longest));
+    return std::max(index_t{1}, std::min(tokens / every, longest));
   }
 };
 
