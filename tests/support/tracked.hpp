@@ -74,9 +74,14 @@ template <class Real>
   return {value, s, d * x.roundings() + units * s, 0, d * x.lost + 1};
 }
 
-/// 1 ulp for `exp`; 3 u for the powers of two that selective models and softmax weights take.
 template <class Real>
 [[nodiscard]] tracked<Real> exp(const tracked<Real>& x) {
+  const Real e = exponential(x.value);
+  return function_of<Real>(x, e, e, 2);
+}
+/// exp as the power of two that selective models take.
+template <class Real>
+[[nodiscard]] tracked<Real> decay_over(const tracked<Real>& x) {
   const Real e = exponential(x.value);
   return function_of<Real>(x, e, e, 3);
 }

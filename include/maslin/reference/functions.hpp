@@ -26,6 +26,14 @@ template <class Number>
   return Number(1) / (Number(1) + exp(-x));
 }
 
+/// exp(x) as the decay over a step, x = Delta A: a name of its own, since kernels may take it another
+/// way than other exponentials.
+template <class Number>
+[[nodiscard]] Number decay_over(const Number& x) {
+  using std::exp;
+  return exp(x);
+}
+
 /// (exp(x) - 1) / x, and 1 at 0.
 template <class Number>
 [[nodiscard]] Number phi1(const Number& x) {

@@ -95,14 +95,13 @@ struct selective_channel {
 
   /// h becomes that of token t; what is returned is y before its gate.
   [[nodiscard]] Number forward(index_t t, const Number* before, Number* h) const {
-    using std::exp;
     const Number delta = softplus(raw(t)), u = x.input(b, t, c);
     Number sum = 0;
     for (index_t n = 0; n < N; ++n) {
       const Number rate = delta * x.decay(c, n);
       Number drive = delta * u * x.write(b, t, w, n);
       if (hold()) drive *= phi1(rate);
-      h[n] = exp(rate) * before[n] + drive;
+      h[n] = decay_over(rate) * before[n] + drive;
       sum += x.read(b, t, r, n) * h[n];
     }
     if (x.skip.data_handle() != nullptr) sum += x.skip(c) * u;
@@ -112,7 +111,6 @@ struct selective_channel {
   /// `s` enters as the gradient of h[t] by all later tokens, and leaves as that of h[t-1].
   void backward(index_t t, const Number* before, const Number* h, const Number& sum,
                 const Number& dy, Number* s) const {
-    using std::exp;
     const Number delta = softplus(raw(t)), u = x.input(b, t, c);
     Number dsum = dy;
     if (x.output_gate.data_handle() != nullptr) {
@@ -122,7 +120,7 @@ struct selective_channel {
     }
     Number into_u = 0, into_delta = 0;
     for (index_t n = 0; n < N; ++n) {
-      const Number A = x.decay(c, n), rate = delta * A, a = exp(rate);
+      const Number A = x.decay(c, n), rate = delta * A, a = decay_over(rate);
       const Number weight = hold() ? phi1(rate) : Number(1), B = x.write(b, t, w, n);
       d.read(b, t, r, n) += dsum * h[n];
       s[n] += dsum * x.read(b, t, r, n);
