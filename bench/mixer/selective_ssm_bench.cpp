@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// \file
-/// Workloads of the selective scan (S6, N = 16) and of the short convolution before it.
+/// Workloads of the selective scan (S6, N = 16) and of the short convolution before it, forward and
+/// backward.
 
 #include "support/problem_rows.hpp"
 #include "support/projection.hpp"
 
-#include <maslin/mixer/causal_conv.hpp>
-#include <maslin/mixer/selective_ssm.hpp>
+#include <maslin/gradient/causal_conv.hpp>
+#include <maslin/gradient/selective_ssm.hpp>
 #include <maslin/reference/causal_conv.hpp>
 #include <maslin/reference/selective_ssm.hpp>
 #include <maslin/scan/policy.hpp>
 
+#include <array>
 #include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace bench {
@@ -159,6 +165,264 @@ class conv_problem final : public reference_problem {
   buffer weight;
 };
 
+/// Gradients of one forward problem, beside the reference's.
+template <class Forward, std::size_t Count>
+class backward_problem : public problem {
+ public:
+  static constexpr double relative_tolerance = 1e-4;
+  using mixer = typename Forward::mixer;
+
+  backward_problem(const corpus& text, const extents& e)
+      : forward(text, e),
+        dy(forward.y.size()),
+        keep(forward.make().make_saved(1, e.T)),
+        dstate(forward.make().make_state()) {
+    embedding(text.bytes, e.T).project(dy.data(), e.T, e.D, 35, 1.0f, 0.0f);
+    auto h = dstate;
+    forward.make().scan(exec::sequential{}, forward.tokens(), forward.out(), h, keep);
+  }
+  void spoil() override {
+    for (buffer& b : d) std::fill_n(b.data(), b.size(), std::numeric_limits<float>::quiet_NaN());
+  }
+  [[nodiscard]] double worst(double) const override {
+    double found = 0;
+    for (std::size_t k = 0; k < Count; ++k) {
+      double largest = 0, error = 0;
+      for (std::size_t i = 0; i < exact[k].size(); ++i) {
+        const double off = std::abs(d[k][static_cast<index_t>(i)] - exact[k][i]);
+        error = std::max(error, std::isfinite(off) ? off : HUGE_VAL);
+        largest = std::max(largest, std::abs(exact[k][i]));
+      }
+      found = std::max(found, error / (relative_tolerance * largest));
+    }
+    return found;
+  }
+  [[nodiscard]] maslin::view<const float, 3> arriving() const {
+    return row_major(constant(dy), 1, forward.size.T, forward.size.D);
+  }
+
+  Forward forward;
+  buffer dy;
+  typename mixer::saved keep;
+  typename mixer::state dstate;
+  std::array<buffer, Count> d;
+  std::array<std::vector<double>, Count> exact;
+};
+
+/// Gradients of dt, input, gate, write, read, decay and skip.
+class ssm_backward final : public backward_problem<ssm_problem, 7> {
+ public:
+  ssm_backward(const corpus& text, const extents& e) : backward_problem(text, e) {
+    const auto [B, T, D] = e;
+    const std::array sizes{T * D, T * D, T * D, T * N, T * N, D * N, D};
+    for (std::size_t k = 0; k < d.size(); ++k) {
+      d[k] = buffer(sizes[k]);
+      exact[k].resize(static_cast<std::size_t>(sizes[k]));
+    }
+    const std::array in{&forward.dt,   &forward.input, &forward.gate, &forward.write,
+                        &forward.read, &forward.decay, &forward.skip};
+    std::array<std::vector<double>, 7> x;
+    for (std::size_t k = 0; k < x.size(); ++k) x[k] = widened(in[k]->data(), in[k]->size());
+    const auto g = widened(dy.data(), dy.size());
+    std::vector<double> y(g.size()), h(static_cast<std::size_t>(D * N)), dh(h.size());
+    maslin::reference::selective_ssm_backward<double>(
+        maslin::discretisation::euler, parts<const double>(x, e), row_major(h.data(), 1, D, N),
+        row_major(y.data(), 1, T, D), row_major(g.data(), 1, T, D), parts<double>(exact, e),
+        row_major(dh.data(), 1, D, N));
+  }
+  [[nodiscard]] mixer::gradients gradients() {
+    const auto [B, T, D] = forward.size;
+    return {.dt = row_major(d[0].data(), 1, T, D),
+            .input = row_major(d[1].data(), 1, T, D),
+            .write = row_major(d[3].data(), 1, T, 1, N),
+            .read = row_major(d[4].data(), 1, T, 1, N),
+            .output_gate = row_major(d[2].data(), 1, T, D),
+            .decay = row_major(d[5].data(), D, N),
+            .skip = row_major(d[6].data(), D)};
+  }
+  void plain();
+
+ private:
+  template <class Number, class Arrays>
+  static maslin::reference::selective_parts<Number> parts(Arrays& x, const extents& e) {
+    const index_t T = e.T, D = e.D;
+    return {.dt = row_major<Number>(x[0].data(), 1, T, D),
+            .input = row_major<Number>(x[1].data(), 1, T, D),
+            .write = row_major<Number>(x[3].data(), 1, T, 1, N),
+            .read = row_major<Number>(x[4].data(), 1, T, 1, N),
+            .output_gate = row_major<Number>(x[2].data(), 1, T, D),
+            .decay = row_major<Number>(x[5].data(), D, N),
+            .skip = row_major<Number>(x[6].data(), D)};
+  }
+};
+
+/// Gradients as one writes them: all states of a channel forward, then back.
+[[gnu::noinline]] void ssm_backward::plain() {
+  const index_t T = forward.size.T, D = forward.size.D;
+  for (const std::size_t k : {3u, 4u, 5u, 6u}) std::fill_n(d[k].data(), d[k].size(), 0.0f);
+  std::vector<float> h(static_cast<std::size_t>((T + 1) * N));
+  for (index_t c = 0; c < D; ++c) {
+    float s[N] = {};
+    for (index_t t = 0; t < T; ++t) {
+      const float delta = std::log1p(std::exp(forward.dt[t * D + c]));
+      for (index_t n = 0; n < N; ++n) {
+        const auto at = static_cast<std::size_t>(t * N + n);
+        h[at + N] = std::exp(delta * forward.decay[c * N + n]) * h[at] +
+                    delta * forward.input[t * D + c] * forward.write[t * N + n];
+      }
+    }
+    for (index_t t = T; t-- > 0;) {
+      const index_t i = t * D + c;
+      const float z = forward.gate[i], u = forward.input[i];
+      const float delta = std::log1p(std::exp(forward.dt[i])), gate = 1 / (1 + std::exp(-z));
+      const float g = dy[i] * z * gate;
+      float y = forward.skip[c] * u, du = 0, ddelta = 0;
+      for (index_t n = 0; n < N; ++n) {
+        const auto at = static_cast<std::size_t>(t * N + n);
+        const float A = forward.decay[c * N + n], B = forward.write[t * N + n];
+        y += forward.read[t * N + n] * h[at + N];
+        s[n] += g * forward.read[t * N + n];
+        d[4][t * N + n] += g * h[at + N];
+        d[3][t * N + n] += s[n] * delta * u;
+        du += s[n] * B;
+        s[n] *= std::exp(delta * A);
+        ddelta += s[n] * A * h[at];
+        d[5][c * N + n] += s[n] * delta * h[at];
+      }
+      d[2][i] = dy[i] * y * gate * (1 + z * (1 - gate));
+      d[1][i] = delta * du + g * forward.skip[c];
+      d[0][i] = (ddelta + du * u) / (1 + std::exp(-forward.dt[i]));
+      d[6][c] += g * u;
+    }
+  }
+}
+
+/// Gradients of input and weights.
+class conv_backward final : public backward_problem<conv_problem, 2> {
+ public:
+  conv_backward(const corpus& text, const extents& e) : backward_problem(text, e) {
+    const auto [B, T, D] = e;
+    d = {buffer(T * D), buffer(D * W)};
+    for (std::size_t k = 0; k < d.size(); ++k)
+      exact[k].resize(static_cast<std::size_t>(d[k].size()));
+    const auto w = widened(forward.weight.data(), D * W), x = widened(forward.input.data(), T * D),
+               g = widened(dy.data(), T * D);
+    std::vector<double> h(static_cast<std::size_t>(D * (W - 1))), dh(h.size()), y(x.size());
+    maslin::reference::causal_conv_backward<double>(
+        row_major(w.data(), D, W), {}, true, row_major(x.data(), 1, T, D),
+        row_major(h.data(), 1, D, W - 1), row_major(y.data(), 1, T, D),
+        row_major(g.data(), 1, T, D), row_major(exact[1].data(), D, W), {},
+        row_major(exact[0].data(), 1, T, D), row_major(dh.data(), 1, D, W - 1));
+  }
+  [[nodiscard]] mixer::gradients gradients() {
+    return {.input = row_major(d[0].data(), 1, forward.size.T, forward.size.D),
+            .weight = row_major(d[1].data(), forward.size.D, W)};
+  }
+  void plain();
+};
+
+[[gnu::noinline]] void conv_backward::plain() {
+  const index_t T = forward.size.T, D = forward.size.D;
+  for (buffer& b : d) std::fill_n(b.data(), b.size(), 0.0f);
+  for (index_t t = 0; t < T; ++t)
+    for (index_t c = 0; c < D; ++c) {
+      const index_t first = std::max(W - 1 - t, index_t{0});
+      float s = 0;
+      for (index_t k = first; k < W; ++k)
+        s += forward.weight[c * W + k] * forward.input[(t - W + 1 + k) * D + c];
+      const float gate = 1 / (1 + std::exp(-s));
+      const float g = dy[t * D + c] * gate * (1 + s * (1 - gate));
+      for (index_t k = first; k < W; ++k) {
+        const index_t i = (t - W + 1 + k) * D + c;
+        d[0][i] += g * forward.weight[c * W + k];
+        d[1][c * W + k] += g * forward.input[i];
+      }
+    }
+}
+
+/// Again and again; once for the comparison.
+template <class F>
+contender again(const F& f) {
+  return {.repeat =
+              [f](index_t calls) {
+                for (index_t i = 0; i < calls; ++i) {
+                  f();
+                  benchmark::ClobberMemory();
+                }
+              },
+          .fresh = f};
+}
+
+/// backward of a problem under a policy. `adjoint`: without it the scan that saves, whose gradients
+/// are then compared.
+template <class Problem>
+contender backward_contender(problem& any, const exec::sequential& policy, bool adjoint) {
+  auto& p = static_cast<Problem&>(any);
+  const auto back = [&p, policy] {
+    p.dstate.reset();
+    p.forward.make().backward(policy, p.forward.tokens(), p.keep, p.arriving(), p.gradients(),
+                              p.dstate);
+  };
+  if (adjoint) return again(back);
+  contender c = again([&p, policy] {
+    p.dstate.reset();
+    p.forward.make().scan(policy, p.forward.tokens(), p.forward.out(), p.dstate, p.keep);
+  });
+  c.fresh = [once = c.fresh, back] {
+    once();
+    back();
+  };
+  return c;
+}
+
+/// Rows of a backward pass: `forward` is the least of a scan, whose arithmetic backward has `factor`
+/// times.
+template <class Problem>
+workload backward_rows(const settings& s, const std::string& mixer, const std::string& form,
+                       const extents& e, work forward, double factor, int rows_moved) {
+  workload load;
+  load.mixer = mixer;
+  load.call = "backward";
+  load.form = form;
+  load.regime = "compute";
+  load.T = e.T;
+  load.D = e.D;
+  load.preparation = 1 + forward.slots * 15e-9;
+  load.prepare = [e](const corpus& text) -> std::unique_ptr<problem> {
+    return std::make_unique<Problem>(text, e);
+  };
+  work least{.elements = e.T * e.D, .rows_read = rows_moved, .slots = factor * forward.slots};
+  const auto add = [&](const std::string& title, work of, double rate) -> row& {
+    row r;
+    r.name = mixer + "/backward/" + title + "/T:" + std::to_string(e.T) +
+             "/D:" + std::to_string(e.D) + "/" + form;
+    r.title = title;
+    r.tolerance = 1;
+    r.least = of;
+    r.tokens = e.T;
+    r.estimate = of.slots / rate;
+    load.rows.push_back(std::move(r));
+    return load.rows.back();
+  };
+  add("sequential", least, 15e9).bind = [](problem& any) {
+    return backward_contender<Problem>(any, {}, true);
+  };
+  if (s.cores > 1 && s.threads) {
+    least.threads = 2;
+    add("sequential, 2 threads", least, 25e9).bind = [](problem& any) {
+      return backward_contender<Problem>(any, {.threads = 2}, true);
+    };
+    least.threads = 1;
+  }
+  add("the scan that saves", forward, 15e9).bind = [](problem& any) {
+    return backward_contender<Problem>(any, {}, false);
+  };
+  row& naive = add("naive", least, 1e9);
+  naive.naive = true;
+  naive.bind = [](problem& any) { return again([&p = static_cast<Problem&>(any)] { p.plain(); }); };
+  return load;
+}
+
 constexpr exec::sequential sequential{};
 
 /// dt, input and gate in, y out. A step also reads decay and state, and writes the latter.
@@ -196,11 +460,16 @@ std::vector<workload> selective_ssm_workloads(const settings& s) {
                 .rows_read = 1,
                 .slots = (W + slots_of_exp) * static_cast<double>(tokens * D)};
   };
+  // A second exp and what follows from it, beside the states recomputed; 4 numbers in and 3 out.
+  plan.push_back(backward_rows<ssm_backward>(s, "selective_ssm", "N16", {.T = T, .D = D},
+                                             least_ssm(T, D, false), 2.6, 6));
   plan.push_back(problem_rows<conv_problem, call::scan>("causal_conv", "W4-silu", {.T = T, .D = D},
                                                         least_conv(T))
                      .library("sequential", sequential)
                      .plain_loop()
                      .take());
+  plan.push_back(backward_rows<conv_backward>(s, "causal_conv", "W4-silu", {.T = T, .D = D},
+                                              least_conv(T), 1.4, 2));
   return plan;
 }
 
