@@ -14,8 +14,10 @@
 #include <maslin/gradient/bdlru.hpp>
 #include <maslin/gradient/causal_conv.hpp>
 #include <maslin/gradient/complex_readout.hpp>
+#include <maslin/gradient/delta_rule.hpp>
 #include <maslin/gradient/diagonal.hpp>
 #include <maslin/gradient/hlru.hpp>
+#include <maslin/gradient/linear_attention.hpp>
 #include <maslin/gradient/selective_ssm.hpp>
 #include <maslin/mixer/attention.hpp>
 #include <maslin/mixer/bdlru.hpp>

@@ -5,9 +5,11 @@
 /// The delta rule: a matrix for each head in which a token corrects what its key answers, instead of
 /// adding to it.
 
+#include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/mixer/delta_chunks.hpp>
 #include <maslin/mixer/head_checks.hpp>
+#include <maslin/scan/matrix_checkpoints.hpp>
 
 #include <concepts>
 #include <optional>
@@ -57,6 +59,7 @@ struct delta_rule {
   using output = view<S, 4>;
   using output_token = view<S, 3>;
   using state = scan::matrix_state<S>;
+  using saved = scan::matrix_checkpoints<S>;
   /// Axes that the micro-steps of a token add.
   static constexpr int more = Steps == updates::several ? 1 : 0;
 
@@ -104,6 +107,16 @@ struct delta_rule {
     }
   };
 
+  /// Gradients of tokens, of their shapes. One whose pointer is null is not wanted.
+  struct gradients {
+    view<S, 4> query{};         // [B, T, H', K]
+    view<S, 4 + more> key{};    // [B, T, H', K] or [B, T, R, H', K]
+    view<S, 4 + more> value{};  // [B, T, H', E] or [B, T, R, H', E]
+    view<S, 3 + more> beta{};   // [B, T, H] or [B, T, R, H]
+    view<S, 3> log_decay{};     // [B, T, H]
+    bool accumulate = false;    // add to what is there
+  };
+
   /// The empty state of `batch` sequences; the only call that allocates (the first scan with
   /// `exec::chunked` does too).
   /// throws    shape_error for a negative or absurd size, std::bad_alloc
@@ -123,6 +136,41 @@ struct delta_rule {
     scan::run_heads(policy, checked(who, u, y, h), h);
   }
 
+  /// Room for what `backward` needs beside the tokens of B sequences: the state every `every` tokens
+  /// (0: 64; 256 at most), K / every times the memory of y. Packed sequences count as one of T tokens
+  /// in all; their scan adds a state for each.
+  /// throws    shape_error for a negative or absurd size, std::bad_alloc
+  [[nodiscard]] saved make_saved(index_t B, index_t T, index_t every = 0) const {
+    const check::caller who{"delta_rule", "make_saved"};
+    heads::check_sizes(who, heads, key_dim, value_dim, scale);
+    check::count(who, "every", every);
+    return saved(who, extents(), B, T, every == 0 ? default_every : every);
+  }
+
+  /// The same scan, same bytes, that fills `keep` on its way. With exec::chunked states lie a whole
+  /// number of chunks apart.
+  /// throws    shape_error before any write; std::bad_alloc where `keep` has to grow, also before
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
+    const check::caller who{"delta_rule", "scan"};
+    scan::check_policy(who, policy);
+    const auto source = checked(who, u, y, h);
+    heads::check_saved(who, y, keep);
+    scan::run_heads(policy, source, h, keep);
+  }
+
+  /// The adjoint of `scan`: gradients of the tokens from dy, that of y. `dstate` enters as the gradient
+  /// of the final state and leaves as that of the initial one. See gradient/delta_rule.hpp.
+  /// throws    shape_error before any write; std::bad_alloc for scratch, also before
+  template <scan::policy Policy, class Adjoint = gradient::delta_rule<delta_rule>>
+  void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 4> dy,
+                const gradients& d, state& dstate) const {
+    static_assert(
+        complete<Adjoint>,
+        "delta_rule::backward is defined in <maslin/gradient/delta_rule.hpp>: include it");
+    Adjoint::run(*this, policy, u, keep, dy, d, dstate);
+  }
+
   /// Decode: one token of every sequence, on the caller's thread. No allocation, no lock.
   /// throws    shape_error before any write
   void step(const token& u, output_token y, state& h) const {
@@ -132,7 +180,10 @@ struct delta_rule {
   }
 
  private:
+  friend gradient::delta_rule<delta_rule>;
   using kernel = detail::delta_chunks<S, Axis>;
+
+  static constexpr index_t default_every = 64;
 
   [[nodiscard]] typename state::shape extents() const noexcept {
     return {heads, key_dim, value_dim, false};

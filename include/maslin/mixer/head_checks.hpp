@@ -86,4 +86,11 @@ class inputs {
   const check::footprint& out_;
 };
 
+/// Refuses an output in the memory of what a scan keeps.
+template <class S, class Saved>
+void check_saved(const check::caller& who, const view<S, 4>& y, const Saved& keep) {
+  const auto out = check::layout<S, 4>(who, "y", "[B, T, H, E]", y, y.extents(), 2);
+  check::disjoint(who, "y", out, "saved", keep.memory());
+}
+
 }  // namespace maslin::inline MASLIN_ABI::heads

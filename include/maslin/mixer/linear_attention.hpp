@@ -4,9 +4,11 @@
 /// \file
 /// Linear attention: a matrix for each head that gathers keys times values and is read by queries.
 
+#include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/mixer/head_checks.hpp>
 #include <maslin/mixer/linear_chunks.hpp>
+#include <maslin/scan/matrix_checkpoints.hpp>
 
 #include <concepts>
 #include <optional>
@@ -55,6 +57,7 @@ struct linear_attention {
   using output = view<S, 4>;
   using output_token = view<S, 3>;
   using state = scan::matrix_state<S>;
+  using saved = scan::matrix_checkpoints<S>;
   static constexpr int decay_rank = Axis == decay_axis::key ? 4 : 3;
 
   /// One token of every sequence.
@@ -98,6 +101,15 @@ struct linear_attention {
     }
   };
 
+  /// Gradients of tokens, of their shapes. One whose pointer is null is not wanted.
+  struct gradients {
+    view<S, 4> query{};               // [B, T, H', K]
+    view<S, 4> key{};                 // [B, T, H', K]
+    view<S, 4> value{};               // [B, T, H', E]
+    view<S, decay_rank> log_decay{};  // [B, T, H] or [B, T, H, K]
+    bool accumulate = false;          // add to what is there
+  };
+
   /// The empty state of `batch` sequences; the only call that allocates (the first scan with several
   /// threads, or with `exec::chunked`, does too).
   /// throws    shape_error for a negative or absurd size, std::bad_alloc
@@ -117,6 +129,42 @@ struct linear_attention {
     scan::run_heads(policy, checked(who, u, y, h), h);
   }
 
+  /// Room for what `backward` needs beside the tokens of B sequences: the state every `every` tokens
+  /// (0: 64; 256 at most), K / every times the memory of y. Packed sequences count as one of T tokens
+  /// in all; their scan adds a state for each.
+  /// throws    shape_error for a negative or absurd size, std::bad_alloc
+  [[nodiscard]] saved make_saved(index_t B, index_t T, index_t every = 0) const {
+    const check::caller who{"linear_attention", "make_saved"};
+    heads::check_sizes(who, heads, key_dim, value_dim, scale);
+    check::count(who, "every", every);
+    return saved(who, extents(), B, T, every == 0 ? default_every : every);
+  }
+
+  /// The same scan, same bytes, that fills `keep` on its way. With exec::chunked states lie a whole
+  /// number of chunks apart.
+  /// throws    shape_error before any write; std::bad_alloc where `keep` has to grow, also before
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
+    const check::caller who{"linear_attention", "scan"};
+    scan::check_policy(who, policy);
+    const auto source = checked(who, u, y, h);
+    heads::check_saved(who, y, keep);
+    scan::run_heads(policy, source, h, keep);
+  }
+
+  /// The adjoint of `scan`: gradients of the tokens from dy, that of y. `dstate` enters as the gradient
+  /// of the final state and leaves as that of the initial one. See gradient/linear_attention.hpp.
+  /// throws    shape_error before any write; std::bad_alloc for scratch, also before
+  template <scan::policy Policy, class Adjoint = gradient::linear_attention<linear_attention>>
+  void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 4> dy,
+                const gradients& d, state& dstate) const {
+    static_assert(
+        complete<Adjoint>,
+        "linear_attention::backward is defined in <maslin/gradient/linear_attention.hpp>: "
+        "include it");
+    Adjoint::run(*this, policy, u, keep, dy, d, dstate);
+  }
+
   /// Decode: one token of every sequence, on the caller's thread. No allocation, no lock.
   /// throws    shape_error before any write
   void step(const token& u, output_token y, state& h) const {
@@ -126,7 +174,10 @@ struct linear_attention {
   }
 
  private:
+  friend gradient::linear_attention<linear_attention>;
   using kernel = detail::linear_chunks<S, Axis, Map>;
+
+  static constexpr index_t default_every = 64;
 
   [[nodiscard]] typename state::shape extents() const noexcept {
     return {heads, key_dim, value_dim, normalised};

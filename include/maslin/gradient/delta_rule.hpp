@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// The adjoint of the delta rule.
+
+#include <maslin/gradient/delta_reverse.hpp>
+#include <maslin/gradient/head_groups.hpp>
+#include <maslin/mixer/delta_rule.hpp>
+
+namespace maslin::inline MASLIN_ABI::gradient {
+
+/// Gradients of delta_rule, time walked from the last token to the first, micro-steps likewise. D is
+/// the gradient of what a step leaves, dstate after the last:
+///   D <- D + scale q dy^T,   dq = scale S dy                           (a token, before its steps)
+///   du = D^T k,   dbeta = <du, v - S~^T k>,   dv = beta du,   dk = D u - S~ dv
+///   D <- D - k dv^T;   after the first step   dg = <D, S~>,   D <- exp g D
+/// A query, key or value that several heads share has the sum of their gradients, heads ascending.
+///
+/// shapes    those of `tokens`, dy [B, T, H, E]   dstate [B, H, K, E]
+/// layout    last axes unit stride; B, T, R and head strides free
+/// aliasing  a gradient must not overlap anything else of the call
+/// numerics  S and u are made again from the states in `saved`, with the bits that the scan had; sums
+///           are one chain of fma over K or E, dbeta 16 of them. The same bytes for every policy and
+///           thread count, and for two segments of time whose dstate is handed over. NaN in dy stays in
+///           its head, earlier in time
+/// cost      B*T*H*K*E multiply-adds 11 times, 18 with decays (R micro-steps: R times); exp as the
+///           scan. Heads that share something are one task: with one key for all heads threads are for
+///           the batch alone. Memory: for each task a state for every 4 tokens of a segment (with
+///           decays; for every one of several micro-steps) and 13 rows of each of its micro-steps, in
+///           dstate, which the first call allocates
+/// effects   dstate enters as the gradient of the final state and leaves as that of the initial one
+/// throws    shape_error before any write; std::bad_alloc, also before
+template <class S, decay_axis Axis, updates Steps>
+struct delta_rule<maslin::delta_rule<S, Axis, Steps>> {
+  using mixer_t = maslin::delta_rule<S, Axis, Steps>;
+  using tokens = typename mixer_t::tokens;
+  using saved = typename mixer_t::saved;
+  using gradients = typename mixer_t::gradients;
+  using state = typename mixer_t::state;
+  using kernel = delta_reverse<S, Axis>;
+
+  template <class Policy>
+  static void run(const mixer_t& mixer, const Policy& policy, const tokens& u, const saved& keep,
+                  const view<const S, 4>& dy, const gradients& d, state& dstate) {
+    const check::caller who{"delta_rule", "backward"};
+    scan::check_policy(who, policy);
+    run_groups(policy, checked(mixer, who, u, keep, dy, d, dstate), dstate);
+  }
+
+ private:
+  static constexpr int more = mixer_t::more;
+
+  static scan::head_source<kernel> checked(const mixer_t& mixer, const check::caller& who,
+                                           const tokens& u, const saved& keep,
+                                           const view<const S, 4>& dy, const gradients& d,
+                                           const state& dstate) {
+    heads::check_sizes(who, mixer.heads, mixer.key_dim, mixer.value_dim, mixer.scale);
+    const index_t B = dy.extent(0), T = dy.extent(1), H = mixer.heads;
+    const index_t K = mixer.key_dim, E = mixer.value_dim, R = mixer.steps_of(who, u);
+    memory_of_call memory(who);
+    memory.reads("query", heads::check_shared(who, "query", "K", u.query, B, T, H, K));
+    if constexpr (more == 0) {
+      memory.reads("key", heads::check_shared(who, "key", "K", u.key, B, T, H, K));
+      memory.reads("value", heads::check_shared(who, "value", "E", u.value, B, T, H, E));
+      memory.reads("beta", "[B, T, H]", u.beta, {B, T, H});
+    } else {
+      memory.reads("key", heads::check_shared(who, "key", "K", u.key, B, T, R, H, K));
+      memory.reads("value", heads::check_shared(who, "value", "E", u.value, B, T, R, H, E));
+      memory.reads("beta", "[B, T, R, H]", u.beta, {B, T, R, H});
+    }
+    memory.reads("log_decay", mixer.check_decay(who, u.log_decay, B, T));
+    memory.reads("dy", "[B, T, H, E]", dy, {B, T, H, E});
+    memory.reads("saved", keep.memory());
+    if (!u.offsets.empty()) check::packed(who, u.offsets, B, T);
+    scan::head_source<kernel> source{kernel_of(mixer, u, keep, dy, d, R), B, T, u.offsets};
+    scan::check_matrices(who, dstate, source.sequences(), mixer.extents());
+    keep.expect(who, source, mixer.extents());
+    memory.writes("dstate", dstate.memory());
+    check_gradients(who, memory, u, d, B, T, H);
+    return source;
+  }
+
+  static void check_gradients(const check::caller& who, memory_of_call& memory, const tokens& u,
+                              const gradients& d, index_t B, index_t T, index_t H) {
+    memory.writes("gradients.query", "[B, T, H', K]", d.query, u.query.extents());
+    constexpr const char* key = more == 0 ? "[B, T, H', K]" : "[B, T, R, H', K]";
+    constexpr const char* value = more == 0 ? "[B, T, H', E]" : "[B, T, R, H', E]";
+    memory.writes("gradients.key", key, d.key, u.key.extents());
+    memory.writes("gradients.value", value, d.value, u.value.extents());
+    memory.writes("gradients.beta", more == 0 ? "[B, T, H]" : "[B, T, R, H]", d.beta,
+                  u.beta.extents());
+    if constexpr (Axis == decay_axis::head) {
+      memory.writes("gradients.log_decay", "[B, T, H]", d.log_decay, {B, T, H});
+    } else if (d.log_decay.data_handle() != nullptr) {
+      who.refuse("gradients.log_decay must be empty with decay_axis::none, got " +
+                 check::list(d.log_decay.extents()));
+    }
+  }
+
+  [[nodiscard]] static kernel kernel_of(const mixer_t& mixer, const tokens& u, const saved& keep,
+                                        const view<const S, 4>& dy, const gradients& d,
+                                        index_t R) noexcept {
+    const auto step = [](const auto& v) { return more == 0 ? index_t{0} : v.stride(2); };
+    const index_t H = mixer.heads;
+    kernel k;
+    k.query = heads::shared_rows(u.query, H);
+    k.key = heads::shared_rows(u.key, H);
+    k.value = heads::shared_rows(u.value, H);
+    k.beta = heads::rows_of(u.beta, 2 + more);
+    k.decay = heads::rows_of(u.log_decay, 2);
+    k.dy = heads::rows_of(dy, 2);
+    k.key_step = step(u.key);
+    k.value_step = step(u.value);
+    k.beta_step = step(u.beta);
+    k.steps = R;
+    k.dquery = {heads::shared_rows(d.query, H)};
+    k.dkey = {heads::shared_rows(d.key, H), step(d.key), R};
+    k.dvalue = {heads::shared_rows(d.value, H), step(d.value), R};
+    k.dbeta = {heads::rows_of(d.beta, 2 + more), step(d.beta), R};
+    k.ddecay = {heads::rows_of(d.log_decay, 2)};
+    k.heads = H;
+    k.group = heads_together(k.query, k.key, k.value);
+    k.K = mixer.key_dim;
+    k.E = mixer.value_dim;
+    k.scale = heads::scale_of(mixer.scale, mixer.key_dim);
+    k.accumulate = d.accumulate;
+    k.keep = &keep;
+    return k;
+  }
+};
+
+}  // namespace maslin::inline MASLIN_ABI::gradient

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// Which task of a backward call takes which heads: those that share a query, a key or a value go
+/// together, since the gradient of what they share is their sum.
+
+#include <maslin/gradient/call.hpp>
+#include <maslin/mixer/matrix_rows.hpp>
+#include <maslin/scan/matrix_checkpoints.hpp>
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+namespace maslin::inline MASLIN_ABI::gradient {
+
+/// Rows of a gradient [B, T, H', width] or of micro-steps, to which `share` heads in a row add.
+template <class S>
+struct shared_gradient {
+  scan::head_rows<S> rows;
+  index_t step = 0, steps = 1;  // from micro-step to micro-step
+
+  explicit operator bool() const noexcept { return static_cast<bool>(rows); }
+
+  /// Takes n rows of head h, `stride` apart: the last of the heads in common writes their sum, which
+  /// `sum` holds until then.
+  template <class V>
+  void put(index_t h, index_t t, index_t n, const S* from, index_t stride, index_t count, S* sum,
+           bool accumulate) const noexcept {
+    if (!rows) return;
+    const index_t place = h % rows.share;
+    for (index_t m = 0; m < n; ++m) {
+      const S* row = from + m * stride;
+      if (rows.share > 1) {
+        S* const kept = sum + m * stride;
+        matrix::for_each_piece<V, 1>(count, [&](auto, index_t i, auto lanes) {
+          store<V>(kept + i, lane<V>::load(row + i, lanes), lanes, place > 0);
+        });
+        row = kept;
+      }
+      if (place + 1 < rows.share) continue;
+      S* const to = rows.at(t + m / steps) + m % steps * step;
+      matrix::for_each_piece<V, 1>(count, [&](auto, index_t i, auto lanes) {
+        store<V>(to + i, lane<V>::load(row + i, lanes), lanes, accumulate);
+      });
+    }
+  }
+};
+
+namespace detail {
+
+template <class V, class Executor, class Source, class State>
+void run_groups_on(Executor& where, index_t threads, const Source& source, State& dstate) {
+  const index_t groups = source.first.heads / std::max(source.first.group, index_t{1});
+  const index_t count = source.sequences() * groups;
+  if (count == 0) return;
+  // As in scan/heads.hpp.
+  const index_t tasks = std::min(threads > 1 ? 2 * threads : index_t{1}, count);
+  const index_t numbers = source.first.scratch();
+  auto* scratch = dstate.workspace(tasks * numbers);
+  where.run(tasks, [&](index_t task) {
+    for (index_t i = count * task / tasks; i < count * (task + 1) / tasks; ++i) {
+      const index_t b = i / groups, length = source.tokens(b);
+      const index_t begin =
+          source.offsets.empty() ? 0 : source.offsets[static_cast<std::size_t>(b)];
+      if (length > 0)
+        source.kernel(b).template walk<V>(b, begin, i % groups, length, dstate,
+                                          scratch + task * numbers);
+    }
+  });
+}
+
+template <class Executor, class Policy, class Source, class State>
+void run_groups(Executor& where, const Policy& policy, const Source& source, State& dstate) {
+  using S = typename State::scalar_type;
+  if constexpr (std::is_same_v<Policy, exec::scalar>)
+    run_groups_on<S>(where, 1, source, dstate);
+  else
+    run_groups_on<simd::native<S>>(where, scan::detail::team(policy.threads), source, dstate);
+}
+
+}  // namespace detail
+
+/// Runs a checked backward call. A kernel, besides what scan/heads.hpp asks for:
+///   heads, group                        H, and how many of them share something
+///   walk<V>(b, begin, group, length, dstate, scratch)
+/// Scratch is asked for before anything is written, and stays in dstate.
+template <scan::policy Policy, class Source, class State>
+void run_groups(const Policy& p, const Source& source, State& dstate) {
+  if constexpr (requires { p.where; }) {
+    detail::run_groups(*p.where, p.policy, source, dstate);
+  } else {
+    auto where = scan::detail::executor_of(p);
+    detail::run_groups(where, p, source, dstate);
+  }
+}
+
+/// Heads that go together: the least number that is a multiple of all shares.
+template <class... Rows>
+[[nodiscard]] index_t heads_together(const Rows&... rows) noexcept {
+  index_t group = 1;
+  ((group = std::lcm(group, std::max(rows.share, index_t{1}))), ...);
+  return group;
+}
+
+}  // namespace maslin::inline MASLIN_ABI::gradient

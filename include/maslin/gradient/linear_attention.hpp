@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// The adjoint of linear attention.
+
+#include <maslin/gradient/head_groups.hpp>
+#include <maslin/gradient/linear_reverse.hpp>
+#include <maslin/mixer/linear_attention.hpp>
+
+#include <algorithm>
+
+namespace maslin::inline MASLIN_ABI::gradient {
+
+/// Gradients of linear_attention, time walked from the last token to the first.
+///   D[t] = exp g[t+1] D[t+1] + scale phi(q[t]) dy[t]^T          (D after the last token: dstate)
+///   dv = D^T phi(k),   dk = phi'(k) D v,   dq = scale phi'(q) S dy,   dg = exp g sum_e D S[t-1]
+/// and with `normalised`, n = scale <phi(q), z> + 1e-10, as if ones were one more column of values:
+///   dy <- dy / n,  and of that column -<dy, y> / n
+/// A query, key or value that several heads share has the sum of their gradients, heads ascending.
+///
+/// shapes    those of `tokens`, dy [B, T, H, E]   dstate [B, H, K, E], and [B, H, K] where normalised
+/// layout    last axes unit stride; B, T and head strides free
+/// aliasing  a gradient must not overlap anything else of the call
+/// numerics  S is made again from the states in `saved`, with the bits that the scan had; sums are one
+///           chain of fma over K or E. The same bytes for every policy and thread count, and for two
+///           segments of time whose dstate is handed over. NaN in dy stays in its head, earlier in time
+/// cost      B*T*H*K*E multiply-adds 6 times, 12 with decays; exp as the scan twice. Heads that share
+///           something are one task: with one key for all heads threads are for the batch alone.
+///           Memory: for each task a state for every 4 tokens of a segment (with decays) and ten rows
+///           of each of its tokens, in dstate, which the first call allocates
+/// effects   dstate enters as the gradient of the final state and leaves as that of the initial one
+/// throws    shape_error before any write; std::bad_alloc, also before
+template <class S, decay_axis Axis, feature Map>
+struct linear_attention<maslin::linear_attention<S, Axis, Map>> {
+  using mixer_t = maslin::linear_attention<S, Axis, Map>;
+  using kernel = linear_reverse<S, Axis, Map>;
+
+  template <class Policy>
+  static void run(const mixer_t& mixer, const Policy& policy, const typename mixer_t::tokens& u,
+                  const typename mixer_t::saved& keep, const view<const S, 4>& dy,
+                  const typename mixer_t::gradients& d, typename mixer_t::state& dstate) {
+    const check::caller who{"linear_attention", "backward"};
+    scan::check_policy(who, policy);
+    run_groups(policy, checked(mixer, who, u, keep, dy, d, dstate), dstate);
+  }
+
+ private:
+  static scan::head_source<kernel> checked(const mixer_t& mixer, const check::caller& who,
+                                           const typename mixer_t::tokens& u,
+                                           const typename mixer_t::saved& keep,
+                                           const view<const S, 4>& dy,
+                                           const typename mixer_t::gradients& d,
+                                           const typename mixer_t::state& dstate) {
+    heads::check_sizes(who, mixer.heads, mixer.key_dim, mixer.value_dim, mixer.scale);
+    const index_t B = dy.extent(0), T = dy.extent(1), H = mixer.heads;
+    const index_t K = mixer.key_dim, E = mixer.value_dim;
+    memory_of_call memory(who);
+    memory.reads("query", heads::check_shared(who, "query", "K", u.query, B, T, H, K));
+    memory.reads("key", heads::check_shared(who, "key", "K", u.key, B, T, H, K));
+    memory.reads("value", heads::check_shared(who, "value", "E", u.value, B, T, H, E));
+    memory.reads("log_decay", mixer.check_decay(who, u.log_decay, B, T));
+    memory.reads("dy", "[B, T, H, E]", dy, {B, T, H, E});
+    memory.reads("saved", keep.memory());
+    if (!u.offsets.empty()) check::packed(who, u.offsets, B, T);
+    scan::head_source<kernel> source{kernel_of(mixer, u, keep, dy, d), B, T, u.offsets};
+    scan::check_matrices(who, dstate, source.sequences(), mixer.extents());
+    keep.expect(who, source, mixer.extents());
+    memory.writes("dstate", dstate.memory());
+    memory.writes("gradients.query", "[B, T, H', K]", d.query, {B, T, u.query.extent(2), K});
+    memory.writes("gradients.key", "[B, T, H', K]", d.key, {B, T, u.key.extent(2), K});
+    memory.writes("gradients.value", "[B, T, H', E]", d.value, {B, T, u.value.extent(2), E});
+    if constexpr (Axis == decay_axis::none) {
+      if (d.log_decay.data_handle() != nullptr)
+        who.refuse("gradients.log_decay must be empty with decay_axis::none, got " +
+                   check::list(d.log_decay.extents()));
+    } else if constexpr (Axis == decay_axis::head) {
+      memory.writes("gradients.log_decay", "[B, T, H]", d.log_decay, {B, T, H});
+    } else {
+      memory.writes("gradients.log_decay", "[B, T, H, K]", d.log_decay, {B, T, H, K});
+    }
+    return source;
+  }
+
+  [[nodiscard]] static kernel kernel_of(const mixer_t& mixer, const typename mixer_t::tokens& u,
+                                        const typename mixer_t::saved& keep,
+                                        const view<const S, 4>& dy,
+                                        const typename mixer_t::gradients& d) noexcept {
+    const index_t H = mixer.heads;
+    kernel k;
+    k.query = heads::shared_rows(u.query, H);
+    k.key = heads::shared_rows(u.key, H);
+    k.value = heads::shared_rows(u.value, H);
+    k.decay = heads::rows_of(u.log_decay, 2);
+    k.dy = heads::rows_of(dy, 2);
+    k.dquery.rows = heads::shared_rows(d.query, H);
+    k.dkey.rows = heads::shared_rows(d.key, H);
+    k.dvalue.rows = heads::shared_rows(d.value, H);
+    k.ddecay.rows = heads::rows_of(d.log_decay, 2);
+    k.heads = H;
+    k.group = heads_together(k.query, k.key, k.value);
+    k.K = mixer.key_dim;
+    k.E = mixer.value_dim;
+    k.scale = heads::scale_of(mixer.scale, mixer.key_dim);
+    k.normalised = mixer.normalised;
+    k.accumulate = d.accumulate;
+    k.keep = &keep;
+    return k;
+  }
+};
+
+}  // namespace maslin::inline MASLIN_ABI::gradient
