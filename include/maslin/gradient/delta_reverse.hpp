@@ -51,6 +51,7 @@ struct delta_reverse {
             .E = E,
             .count = keep->spacing() * steps,
             .heads = group,
+            .shared = dquery.rows.share > 1 || dkey.rows.share > 1 || dvalue.rows.share > 1,
             .delta = true,
             .grouped = !gated || steps == 1,
             .wanted = wanted()};

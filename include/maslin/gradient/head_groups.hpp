@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// Which task of a backward call takes which heads: those that share a query, a key or a value go
+/// Which task of a backward call takes which heads. Those that share a query, a key or a value go
 /// together, since the gradient of what they share is their sum.
 
 #include <maslin/gradient/call.hpp>
@@ -50,9 +50,24 @@ struct shared_gradient {
 
 namespace detail {
 
+/// More heads than must go together: their rows lie side by side, and all of one segment's come from
+/// the same pages of memory. Measured: a tenth to a fifth of a call with 16 heads of 64 keys.
+template <class Source>
+[[nodiscard]] index_t heads_of_task(const Source& source, index_t threads) noexcept {
+  constexpr index_t most = 8;
+  const index_t heads = source.first.heads;
+  const index_t tasks_wanted = threads > 1 ? 2 * threads : 1;
+  index_t group = source.first.group;
+  while (2 * group <= most && heads % (2 * group) == 0 &&
+         source.sequences() * heads / (2 * group) >= tasks_wanted)
+    group *= 2;
+  return group;
+}
+
 template <class V, class Executor, class Source, class State>
-void run_groups_on(Executor& where, index_t threads, const Source& source, State& dstate) {
-  const index_t groups = source.first.heads / std::max(source.first.group, index_t{1});
+void run_groups_on(Executor& where, index_t threads, Source source, State& dstate) {
+  source.first.group = heads_of_task(source, threads);
+  const index_t groups = source.first.heads / source.first.group;
   const index_t count = source.sequences() * groups;
   if (count == 0) return;
   // As in scan/heads.hpp.
@@ -83,7 +98,7 @@ void run_groups(Executor& where, const Policy& policy, const Source& source, Sta
 }  // namespace detail
 
 /// Runs a checked backward call. A kernel, besides what scan/heads.hpp asks for:
-///   heads, group                        H, and how many of them share something
+///   heads, group                        H, and how many of them must go together
 ///   walk<V>(b, begin, group, length, dstate, scratch)
 /// Scratch is asked for before anything is written, and stays in dstate.
 template <scan::policy Policy, class Source, class State>

@@ -53,6 +53,7 @@ struct linear_reverse {
             .E = E,
             .count = keep->spacing(),
             .heads = group,
+            .shared = dquery.rows.share > 1 || dkey.rows.share > 1 || dvalue.rows.share > 1,
             .normalised = normalised,
             .wanted = wanted()};
   }
@@ -168,9 +169,14 @@ struct linear_reverse {
   template <class V>
   void pull(const desk& d, index_t n, const panels& state) const noexcept {
     matrix::for_each_piece<V, 2, 1>(matrix::round_up(E), [&](auto registers, index_t c, auto) {
-      index_t m = n;
-      for (; m % 4 != 0;) pull_piece<V, 1, registers()>(d, --m, c, state);
-      for (; m > 0;) pull_piece<V, 4, registers()>(d, m -= 4, c, state);
+      for (index_t m = n; m > 0;) {
+        const index_t count = m % 4 != 0 ? 1 : 4;
+        m -= count;
+        if (count == 4)
+          pull_piece<V, 4, registers()>(d, m, c, state);
+        else
+          pull_piece<V, 1, registers()>(d, m, c, state);
+      }
     });
   }
 

@@ -24,8 +24,9 @@ template <class S>
 struct matrix_desk {
   struct shape {
     index_t K, E;
-    index_t count;      // rows of the longest segment
-    index_t heads = 1;  // of a task
+    index_t count;        // rows of the longest segment
+    index_t heads = 1;    // of a task
+    bool shared = false;  // whether heads have gradients in common
     bool normalised = false, delta = false;
     bool grouped = true;  // whether rows go by fours
     matrix_wanted wanted;
@@ -66,8 +67,8 @@ struct matrix_desk {
     for (S** rows : {&error, &corrected}) *rows = take(of_columns, of.delta);
     answer = take(of_keys, of.delta);
     sums = take(of_keys, of.normalised);
-    for (S** rows : {&query_sum, &key_sum}) *rows = take(of_keys, of.heads > 1);
-    value_sum = take(of_columns, of.heads > 1);
+    for (S** rows : {&query_sum, &key_sum}) *rows = take(of_keys, of.shared);
+    value_sum = take(of_columns, of.shared);
     factor = take(of.count);
     zero = take(keys);
     const index_t groups = of.grouped ? of.count / 4 + 3 : of.count;

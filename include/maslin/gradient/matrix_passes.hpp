@@ -81,8 +81,9 @@ struct matrix_passes {
 
   /// What a row of keys holds from lane c on.
   template <class V, int T, int R>
-  static void load_rows(const S* rows, index_t keys, index_t c,
-                        V (&to)[static_cast<std::size_t>(T)][static_cast<std::size_t>(R)]) {
+  [[gnu::always_inline]] static void load_rows(
+      const S* rows, index_t keys, index_t c,
+      V (&to)[static_cast<std::size_t>(T)][static_cast<std::size_t>(R)]) {
     unrolled<T>([&](auto s) {
       unrolled<R>([&](auto r) {
         to[s][r] = lane<V>::load(rows + static_cast<index_t>(s()) * keys + c +
@@ -91,8 +92,9 @@ struct matrix_passes {
     });
   }
   template <class V, int T, int R>
-  static void store_rows(const V (&from)[static_cast<std::size_t>(T)][static_cast<std::size_t>(R)],
-                         S* rows, index_t keys, index_t c) {
+  [[gnu::always_inline]] static void store_rows(
+      const V (&from)[static_cast<std::size_t>(T)][static_cast<std::size_t>(R)], S* rows,
+      index_t keys, index_t c) {
     unrolled<T>([&](auto s) {
       unrolled<R>([&](auto r) {
         lane<V>::store(rows + static_cast<index_t>(s()) * keys + c +
@@ -102,14 +104,16 @@ struct matrix_passes {
     });
   }
   template <class V, int T, int R>
-  static void clear(V (&x)[static_cast<std::size_t>(T)][static_cast<std::size_t>(R)]) {
+  [[gnu::always_inline]] static void clear(
+      V (&x)[static_cast<std::size_t>(T)][static_cast<std::size_t>(R)]) {
     unrolled<T>([&](auto s) { unrolled<R>([&](auto r) { x[s][r] = lane<V>::broadcast(S(0)); }); });
   }
 
   /// The decays of T rows, in lanes of keys.
   template <class V, int T, int R>
-  void load_decays(index_t m, index_t c,
-                   V (&to)[static_cast<std::size_t>(T)][static_cast<std::size_t>(R)]) const {
+  [[gnu::always_inline]] void load_decays(
+      index_t m, index_t c,
+      V (&to)[static_cast<std::size_t>(T)][static_cast<std::size_t>(R)]) const {
     if constexpr (Axis == decay_axis::key) load_rows<V, T, R>(d.decay + m * d.keys, d.keys, c, to);
     if constexpr (Axis == decay_axis::head)
       unrolled<T>([&](auto s) {
@@ -121,7 +125,7 @@ struct matrix_passes {
 
   /// S <- a S + k v as the scan has it.
   template <class V, bool Decays>
-  [[nodiscard]] static V step(V a, V h, V k, V v) noexcept {
+  [[nodiscard, gnu::always_inline]] static V step(V a, V h, V k, V v) noexcept {
     if constexpr (Decays)
       return carry_state(a, h, k * v);
     else
@@ -130,7 +134,7 @@ struct matrix_passes {
 
   template <class V, bool Decays, int T>
   void replay_rows(index_t m, const panels& from, const panels& to) const noexcept {
-    constexpr int R = side_by_side<V>;
+    constexpr int R = Decays || Delta ? 1 : side_by_side<V>;
     for (index_t c = 0; c < d.keys; c += R * lane<V>::width)
       replay_piece<V, Decays, T, R>(m, c, from, to);
   }
@@ -152,13 +156,13 @@ struct matrix_passes {
     if constexpr (Delta) clear<V, T, R>(answer);
     const S* in = from.at(0, c);
     S* out = to.at(0, c);
-    const auto line = [&](index_t e, auto reads) {
+    const auto line = [&](index_t e, auto reads) __attribute__((always_inline)) {
       V h[registers];
       unrolled<R>([&](auto r) { h[r] = L::load(in + static_cast<index_t>(r()) * L::width); });
-      unrolled<T>([&](auto s) {
+      unrolled<T>([&](auto s) __attribute__((always_inline)) {
         const index_t at = static_cast<index_t>(s()) * columns + e;
         const V x = L::broadcast(v[at]);
-        unrolled<R>([&](auto r) {
+        unrolled<R>([&](auto r) __attribute__((always_inline)) {
           if constexpr (Delta)
             answer[s][r] = L::fma(L::broadcast(corrected[at]), h[r], answer[s][r]);
           h[r] = step<V, Decays>(a[s][r], h[r], k[s][r], x);
@@ -212,7 +216,7 @@ struct matrix_passes {
     [[maybe_unused]] const S* in = WithDecay ? state.at(0, c) : nullptr;
     S* out = carried.at(0, c);
     for (index_t e = 0; e < lines; ++e) {
-      unrolled<R>([&](auto r) {
+      unrolled<R>([&](auto r) __attribute__((always_inline)) {
         const index_t lane_offset = static_cast<index_t>(r()) * L::width;
         [[maybe_unused]] V before[rows];
         if constexpr (WithDecay) {
