@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "matrix_gradients.hpp"
 #include "paths.hpp"
 #include "runs.hpp"
 
 #include <maslin/core/types.hpp>
 #include <maslin/core/view.hpp>
-#include <maslin/mixer/delta_rule.hpp>
+#include <maslin/gradient/delta_rule.hpp>
 
 #include <vector>
 
@@ -22,11 +23,12 @@ void delta_rule_paths(const problem& p, const matrix_sizes& n, extent paths, con
   using mixer_t = maslin::delta_rule<S, Axis>;
   const typename mixer_t::tokens tokens{
       .query = a.query, .key = a.key, .value = a.value, .beta = a.beta, .log_decay = a.decay};
+  const mixer_t mixer{.heads = n.H, .key_dim = n.K, .value_dim = n.E};
   run_paths(
-      "", mixer_t{.heads = n.H, .key_dim = n.K, .value_dim = n.E}, tokens,
-      maslin::row_major(static_cast<S*>(nullptr), p.batch, p.steps, n.H, n.E),
+      "", mixer, tokens, maslin::row_major(static_cast<S*>(nullptr), p.batch, p.steps, n.H, n.E),
       maslin::row_major(initial.data(), p.batch, n.H, n.K, n.E), 1, paths,
       [](const view<S, 4>&) { return std::vector<double>{}; }, each);
+  run_matrix_backward(p, n, true, mixer, tokens, paths, each);
 }
 
 }  // namespace detail

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "case.hpp"
 #include "check.hpp"
+#include "matrix_gradients.hpp"
 #include "replay.hpp"
 #include "runs.hpp"
 #include "support/matrix_bound.hpp"
@@ -55,7 +56,40 @@ oracle_result by_oracle(const problem& p, const matrix_sizes& n) {
   return r;
 }
 
-subject linear_subject(const matrix_sizes& n) {
+/// Gradients of queries, keys, values, decays and the initial state.
+template <class N>
+std::vector<std::vector<N>> backward(const problem& p, const matrix_sizes& n) {
+  using std::sqrt;
+  const index_t B = p.batch, T = p.steps;
+  const auto tokens = numbers<N>(p.gate), input = numbers<N>(p.input), dy = numbers<N>(p.dy),
+             initial = numbers<N>(p.initial);
+  const auto a = matrix_parts(p, n, false, tokens.data(), input.data());
+  matrix_gradients<N> g(p, n, false);
+  std::vector<N> y(input.size()), final(initial.size()), dinitial(initial.size());
+  const std::vector<N> dfinal(initial.size(), N(0));
+  const auto of_state = [&](auto& v) { return row_major(v.data(), B, n.H, n.K, n.E); };
+  maslin::reference::linear_call<N> u;
+  u.scale = n.unscaled ? N(1) : N(1) / sqrt(N(static_cast<double>(n.K)));
+  u.query = a.query, u.key = a.key, u.value = a.value;
+  u.log_decay = a.decay, u.log_decays = a.decays;
+  u.initial = of_state(initial), u.dfinal = of_state(dfinal);
+  u.dy = row_major(dy.data(), B, T, n.H, n.E);
+  maslin::reference::linear_answer<N> out;
+  out.y = row_major(y.data(), B, T, n.H, n.E);
+  out.final = of_state(final), out.dinitial = of_state(dinitial);
+  out.dquery = row_major(g.query.data(), B, T, n.H, n.K);
+  out.dkey = row_major(g.key.data(), B, T, n.H, n.K);
+  out.dvalue = row_major(g.value.data(), B, T, n.H, n.E);
+  if (n.axis == decay_axis::head) out.dlog_decay = row_major(g.decay.data(), B, T, n.H);
+  if (n.axis == decay_axis::key) out.dlog_decays = row_major(g.decay.data(), B, T, n.H, n.K);
+  maslin::reference::linear_attention_backward(u, out);
+  std::vector<std::vector<N>> all;
+  g.each([&](const std::vector<N>& array) { all.push_back(array); });
+  all.push_back(dinitial);
+  return all;
+}
+
+subject linear_subject(const matrix_sizes& n, bool dual) {
   subject mixer;
   mixer.in_double = [n](const problem& p, extent paths, const report& each) {
     linear_attention_paths<double>(p, n, paths, each);
@@ -65,6 +99,11 @@ subject linear_subject(const matrix_sizes& n) {
   };
   mixer.reference = [n](const problem& p) { return by_reference(p, n); };
   mixer.oracle = [n](const problem& p) { return by_oracle(p, n); };
+  mixer.gradient_names = matrix_gradient_names(n, false, dual);
+  mixer.gradients = [n](const problem& p) { return backward<double>(p, n); };
+  mixer.gradient_bounds = [n](const problem& p) {
+    return backward<maslin::test::tracked<double>>(p, n);
+  };
   mixer.sequential_factor = maslin::test::per_term(walk::sequential);
   mixer.chunked_factor = maslin::test::per_term(walk::chunked);
   return mixer;
@@ -87,7 +126,9 @@ void run_linear_attention(const test_case& test, verdict& into) {
   // The state-space dual names its arrays, and lays its state out, as its paper does.
   const bool dual = test.has("x");
   const char *query = dual ? "C" : "q", *key = dual ? "B" : "k", *value = dual ? "x" : "v";
-  test.allow_only({query, key, value, "log_decay", "initial_state", "out", "state"});
+  test.allow_only({query, key, value, "log_decay", "initial_state", "out", "state", "d_out",
+                   std::string("d_") + query, std::string("d_") + key, std::string("d_") + value,
+                   "d_log_decay", "d_initial_state"});
   const shape keys = test.extents(key, 4), values = test.extents(value, 4);
   const index_t B = keys[0], T = keys[1];
   matrix_sizes n{.H = keys[2], .K = keys[3], .E = values[3], .unscaled = dual};
@@ -110,7 +151,8 @@ void run_linear_attention(const test_case& test, verdict& into) {
   golden.state = dual ? transposed(test.values("state", {B, n.H, n.E, n.K}), n.E, n.K)
                       : test.values("state", state);
   refuse_vacuous(golden.y);
-  replay(test, p, linear_subject(n), golden, into);
+  read_gradients(test, "d_out", matrix_gradient_shapes(p, n, false, dual), values, p, golden);
+  replay(test, p, linear_subject(n, dual), golden, into);
 }
 
 }  // namespace golden

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "matrix_gradients.hpp"
 #include "paths.hpp"
 #include "runs.hpp"
 
 #include <maslin/core/types.hpp>
 #include <maslin/core/view.hpp>
-#include <maslin/mixer/linear_attention.hpp>
+#include <maslin/gradient/linear_attention.hpp>
 
 #include <vector>
 
@@ -30,6 +31,7 @@ void linear_attention_paths(const problem& p, const matrix_sizes& n, extent path
       "", mixer, tokens, maslin::row_major(static_cast<S*>(nullptr), p.batch, p.steps, n.H, n.E),
       maslin::row_major(initial.data(), p.batch, n.H, n.K, n.E), 1, paths,
       [](const view<S, 4>&) { return std::vector<double>{}; }, each);
+  run_matrix_backward(p, n, false, mixer, tokens, paths, each);
 }
 
 }  // namespace detail
