@@ -74,7 +74,7 @@ struct delta_rule<maslin::delta_rule<S, Axis, Steps>> {
     memory.reads("saved", keep.memory());
     if (!u.offsets.empty()) check::packed(who, u.offsets, B, T);
     scan::head_source<kernel> source{kernel_of(mixer, u, keep, dy, d, R), B, T, u.offsets};
-    scan::check_matrices(who, dstate, source.sequences(), mixer.extents());
+    scan::check_matrices(who, dstate, source.sequences(), mixer.extents(), "dstate");
     keep.expect(who, source, mixer.extents());
     memory.writes("dstate", dstate.memory());
     check_gradients(who, memory, u, d, B, T, H);

@@ -64,7 +64,7 @@ struct linear_attention<maslin::linear_attention<S, Axis, Map>> {
     memory.reads("saved", keep.memory());
     if (!u.offsets.empty()) check::packed(who, u.offsets, B, T);
     scan::head_source<kernel> source{kernel_of(mixer, u, keep, dy, d), B, T, u.offsets};
-    scan::check_matrices(who, dstate, source.sequences(), mixer.extents());
+    scan::check_matrices(who, dstate, source.sequences(), mixer.extents(), "dstate");
     keep.expect(who, source, mixer.extents());
     memory.writes("dstate", dstate.memory());
     memory.writes("gradients.query", "[B, T, H', K]", d.query, {B, T, u.query.extent(2), K});

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <span>
+#include <string>
 #include <type_traits>
 
 namespace maslin::inline MASLIN_ABI::scan {
@@ -179,17 +180,17 @@ void run_heads_step(const Source& source, State& state) noexcept {
               [](const auto& kernel, const auto& span) { kernel.template walk<V>(span); });
 }
 
-/// Checks that a state is that of the call: [B, H, K, E].
+/// Checks that a state, or the gradient of one, is that of the call: [B, H, K, E].
 /// throws    shape_error
 template <class State>
 void check_matrices(const check::caller& who, const State& h, index_t sequences,
-                    const typename State::shape& of) {
+                    const typename State::shape& of, const char* name = "state") {
   if (h.batch() == sequences && h.extents() == of) return;
   const auto list = [](index_t batch, const typename State::shape& s) {
     return check::list(std::array{batch, s.heads, s.key_dim, s.value_dim}) +
            (s.normalised ? " with a normaliser" : "");
   };
-  who.refuse("state must be [B, H, K, E] = " + list(sequences, of) + ", got " +
+  who.refuse(std::string(name) + " must be [B, H, K, E] = " + list(sequences, of) + ", got " +
              list(h.batch(), h.extents()));
 }
 
