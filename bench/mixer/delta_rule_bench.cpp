@@ -6,7 +6,7 @@
 
 #include "support/matrix_rows.hpp"
 
-#include <maslin/mixer/delta_rule.hpp>
+#include <maslin/gradient/delta_rule.hpp>
 #include <maslin/reference/delta_rule.hpp>
 #include <maslin/scan/policy.hpp>
 
@@ -22,6 +22,10 @@ struct plain_arrays {
   const float *query, *key, *value, *beta, *decay;
   index_t H, K, E;
   float scale;
+};
+
+struct plain_gradients {
+  float *query, *key, *value, *beta, *decay;
 };
 
 /// State [H, K, E], values in the inner loop.
@@ -76,7 +80,63 @@ struct plain_arrays {
     }
 }
 
-class delta_problem final : public matrix_problem {
+/// u = beta (v - f S^T k) of a token, and what it leaves of S.
+void plain_step(const plain_arrays& a, index_t at, float f, const float* before,
+                float* __restrict after, float* __restrict error) {
+  for (index_t e = 0; e < a.E; ++e) error[e] = a.value[at * a.E + e];
+  for (index_t i = 0; i < a.K; ++i)
+    for (index_t e = 0; e < a.E; ++e) error[e] -= f * a.key[at * a.K + i] * before[i * a.E + e];
+  for (index_t i = 0; i < a.K; ++i)
+    for (index_t e = 0; e < a.E; ++e)
+      after[i * a.E + e] = f * before[i * a.E + e] + a.key[at * a.K + i] * a.beta[at] * error[e];
+}
+
+/// Gradients of a head, from the last token to the first; the loop has kept all states [T + 1, K, E].
+[[gnu::noinline]] void plain_backward(const plain_arrays& a, index_t h, index_t T, const float* dy,
+                                      float* __restrict states, float* __restrict d,
+                                      const plain_gradients& out) {
+  const index_t K = a.K, E = a.E;
+  std::vector<float> errors(static_cast<std::size_t>(T * E)), writes(static_cast<std::size_t>(E));
+  float* __restrict du = writes.data();
+  std::fill_n(states, K * E, 0.0f);
+  std::fill_n(d, K * E, 0.0f);
+  for (index_t t = 0; t < T; ++t)
+    plain_step(a, t * a.H + h, std::exp(a.decay[t * a.H + h]), states + t * K * E,
+               states + (t + 1) * K * E, errors.data() + t * E);
+  for (index_t t = T; t-- > 0;) {
+    const index_t at = t * a.H + h;
+    const float *q = a.query + at * K, *k = a.key + at * K, *g = dy + at * E;
+    const float f = std::exp(a.decay[at]), beta = a.beta[at], *error = errors.data() + t * E;
+    for (index_t e = 0; e < E; ++e) du[e] = 0;
+    for (index_t i = 0; i < K; ++i)
+      for (index_t e = 0; e < E; ++e) {
+        d[i * E + e] += a.scale * q[i] * g[e];
+        du[e] += k[i] * d[i * E + e];
+      }
+    float dbeta = 0, df = 0;
+    for (index_t e = 0; e < E; ++e) {
+      dbeta += du[e] * error[e];
+      out.value[at * E + e] = beta * du[e];
+    }
+    for (index_t i = 0; i < K; ++i) {
+      const float *before = states + (t * K + i) * E, *after = states + ((t + 1) * K + i) * E;
+      float *row = d + i * E, dq = 0, dk = 0;
+      for (index_t e = 0; e < E; ++e) {
+        dq += after[e] * g[e];
+        dk += row[e] * beta * error[e] - f * before[e] * beta * du[e];
+        row[e] -= k[i] * beta * du[e];
+        df += row[e] * before[e];
+        row[e] *= f;
+      }
+      out.query[at * K + i] = a.scale * dq;
+      out.key[at * K + i] = dk;
+    }
+    out.beta[at] = dbeta;
+    out.decay[at] = f * df;
+  }
+}
+
+class delta_problem : public matrix_problem {
  public:
   using mixer = maslin::delta_rule<float, maslin::decay_axis::head>;
 
@@ -131,6 +191,56 @@ class delta_problem final : public matrix_problem {
     (order == 0 ? plain_by_keys : plain_by_values)(a, T, state, y.data());
   }
 
+  // Of backward_problem, whose gradients are those of query, key, value, beta and decay.
+
+  [[nodiscard]] std::vector<std::vector<double>> reference_gradients(const buffer& dy) const {
+    const auto [T, H, K, E] = head_sizes{known(), size.H, size.K, size.E};
+    const std::vector<std::vector<double>> in{wide(query, T * H * K), wide(key, T * H * K),
+                                              wide(value, T * H * E), wide(beta, T * H),
+                                              wide(decay, T * H)};
+    const std::vector<double> arrives = wide(dy, T * H * E),
+                              zero(static_cast<std::size_t>(size.state()));
+    std::vector<std::vector<double>> out = in;
+    for (auto& array : out) std::fill(array.begin(), array.end(), 0.0);
+    std::vector<double> outputs = arrives, final = zero, dinitial = zero;
+    maslin::reference::delta_call<double> u;
+    u.scale = scale();
+    u.query = row_major(in[0].data(), 1, T, H, K);
+    u.key = row_major(in[1].data(), 1, T, 1, H, K);
+    u.value = row_major(in[2].data(), 1, T, 1, H, E);
+    u.beta = row_major(in[3].data(), 1, T, 1, H);
+    u.log_decay = row_major(in[4].data(), 1, T, H);
+    u.dy = row_major(arrives.data(), 1, T, H, E);
+    u.initial = u.dfinal = row_major(zero.data(), 1, H, K, E);
+    maslin::reference::delta_answer<double> w;
+    w.dquery = row_major(out[0].data(), 1, T, H, K);
+    w.dkey = row_major(out[1].data(), 1, T, 1, H, K);
+    w.dvalue = row_major(out[2].data(), 1, T, 1, H, E);
+    w.dbeta = row_major(out[3].data(), 1, T, 1, H);
+    w.dlog_decay = row_major(out[4].data(), 1, T, H);
+    w.y = row_major(outputs.data(), 1, T, H, E);
+    w.final = row_major(final.data(), 1, H, K, E);
+    w.dinitial = row_major(dinitial.data(), 1, H, K, E);
+    maslin::reference::delta_rule_backward(u, w);
+    return out;
+  }
+  [[nodiscard]] mixer::gradients gradient_views(std::vector<buffer>& to) const {
+    const auto [T, H, K, E] = size;
+    return {.query = row_major(to[0].data(), 1, T, H, K),
+            .key = row_major(to[1].data(), 1, T, H, K),
+            .value = row_major(to[2].data(), 1, T, H, E),
+            .beta = row_major(to[3].data(), 1, T, H),
+            .log_decay = row_major(to[4].data(), 1, T, H)};
+  }
+  void plain_backward(const buffer& dy, float* states, std::vector<buffer>& to) const {
+    const plain_arrays a{query.data(), key.data(), value.data(), beta.data(), decay.data(),
+                         size.H,       size.K,     size.E,       scale()};
+    std::vector<float> d(static_cast<std::size_t>(size.K * size.E));
+    for (index_t h = 0; h < size.H; ++h)
+      bench::plain_backward(a, h, size.T, dy.data(), states, d.data(),
+                            {to[0].data(), to[1].data(), to[2].data(), to[3].data(), to[4].data()});
+  }
+
   buffer query, key, value, beta, decay;
 
  private:
@@ -164,6 +274,16 @@ std::vector<workload> delta_rule_workloads(const settings& s) {
   plan.push_back(matrix_rows<delta_problem, call::step>("delta_rule", "gated", "l2", n)
                      .library("sequential", exec::sequential{}, least, "gdelta/d128/decode/l2")
                      .plain_loops(least)
+                     .take());
+  const head_sizes trained{.T = 1024, .H = 16, .K = 64, .E = 64};
+  const index_t outputs = trained.T * trained.H * trained.E;
+  const work forward{.elements = outputs, .rows_read = 3, .slots = 4 * trained.updates()};
+  // States again, their gradient, and six products of the two.
+  const work backward{.elements = outputs, .rows_read = 4, .slots = 12 * trained.updates()};
+  plan.push_back(matrix_rows<backward_problem<delta_problem>, call::scan>("delta_rule", "gated",
+                                                                          "compute", trained)
+                     .backward("sequential", exec::sequential{}, forward, backward)
+                     .plain_backward(backward)
                      .take());
   return plan;
 }

@@ -6,7 +6,7 @@
 
 #include "support/matrix_rows.hpp"
 
-#include <maslin/mixer/linear_attention.hpp>
+#include <maslin/gradient/linear_attention.hpp>
 #include <maslin/reference/linear_attention.hpp>
 #include <maslin/scan/policy.hpp>
 
@@ -25,6 +25,10 @@ struct plain_arrays {
   const float *query, *key, *value, *decay;
   index_t H, K, E, queries, decays;
   float scale;
+};
+
+struct plain_gradients {
+  float *query, *key, *value, *decay;
 };
 
 /// State [H, K, E], values in the inner loop.
@@ -74,8 +78,50 @@ struct plain_arrays {
     }
 }
 
+/// Gradients of a head: those of the state [K, E] go from the last token to the first, and meet the
+/// states that the loop has kept, [T + 1, K, E].
+[[gnu::noinline]] void plain_backward(const plain_arrays& a, index_t h, index_t T, const float* dy,
+                                      float* __restrict states, float* __restrict d,
+                                      const plain_gradients& out) {
+  const index_t K = a.K, E = a.E;
+  std::fill_n(states, K * E, 0.0f);
+  std::fill_n(d, K * E, 0.0f);
+  for (index_t t = 0; t < T; ++t) {
+    const index_t at = t * a.H + h;
+    for (index_t i = 0; i < K; ++i) {
+      const float f = std::exp(a.decay[at * K + i]), k = a.key[at * K + i];
+      const float *v = a.value + at * E, *before = states + (t * K + i) * E;
+      float* s = states + ((t + 1) * K + i) * E;
+      for (index_t e = 0; e < E; ++e) s[e] = f * before[e] + k * v[e];
+    }
+  }
+  for (index_t t = T; t-- > 0;) {
+    const index_t at = t * a.H + h;
+    const float *v = a.value + at * E, *g = dy + at * E;
+    float* dv = out.value + at * E;
+    for (index_t e = 0; e < E; ++e) dv[e] = 0;
+    for (index_t i = 0; i < K; ++i) {
+      const float q = a.scale * a.query[at * K + i], k = a.key[at * K + i];
+      const float f = std::exp(a.decay[at * K + i]);
+      const float *before = states + (t * K + i) * E, *s = states + ((t + 1) * K + i) * E;
+      float *row = d + i * E, dq = 0, dk = 0, df = 0;
+      for (index_t e = 0; e < E; ++e) {
+        row[e] += q * g[e];
+        dv[e] += k * row[e];
+        dq += s[e] * g[e];
+        dk += v[e] * row[e];
+        df += before[e] * row[e];
+        row[e] *= f;
+      }
+      out.query[at * K + i] = a.scale * dq;
+      out.key[at * K + i] = dk;
+      out.decay[at * K + i] = f * df;
+    }
+  }
+}
+
 template <decay_axis Axis>
-class linear_problem final : public matrix_problem {
+class linear_problem : public matrix_problem {
  public:
   using mixer = maslin::linear_attention<float, Axis>;
   static constexpr bool dual = Axis == decay_axis::head;
@@ -130,6 +176,54 @@ class linear_problem final : public matrix_problem {
     (order == 0 ? plain_by_keys : plain_by_values)(a, T, state, y.data());
   }
 
+  // Of backward_problem, whose gradients are those of query, key, value and decay.
+
+  [[nodiscard]] std::vector<std::vector<double>> reference_gradients(const buffer& dy) const {
+    const auto [T, H, K, E] = head_sizes{known(), size.H, size.K, size.E};
+    const std::vector<std::vector<double>> in{wide(query, T * H * K), wide(key, T * H * K),
+                                              wide(value, T * H * E), wide(decay, T * H * K)};
+    const std::vector<double> arrives = wide(dy, T * H * E),
+                              zero(static_cast<std::size_t>(size.state()));
+    std::vector<std::vector<double>> out = in;
+    for (auto& array : out) std::fill(array.begin(), array.end(), 0.0);
+    std::vector<double> outputs = arrives, final = zero, dinitial = zero;
+    maslin::reference::linear_call<double> u;
+    u.scale = scale();
+    u.query = row_major(in[0].data(), 1, T, H, K);
+    u.key = row_major(in[1].data(), 1, T, H, K);
+    u.value = row_major(in[2].data(), 1, T, H, E);
+    u.log_decays = row_major(in[3].data(), 1, T, H, K);
+    u.dy = row_major(arrives.data(), 1, T, H, E);
+    u.initial = u.dfinal = row_major(zero.data(), 1, H, K, E);
+    maslin::reference::linear_answer<double> w;
+    w.dquery = row_major(out[0].data(), 1, T, H, K);
+    w.dkey = row_major(out[1].data(), 1, T, H, K);
+    w.dvalue = row_major(out[2].data(), 1, T, H, E);
+    w.dlog_decays = row_major(out[3].data(), 1, T, H, K);
+    w.y = row_major(outputs.data(), 1, T, H, E);
+    w.final = row_major(final.data(), 1, H, K, E);
+    w.dinitial = row_major(dinitial.data(), 1, H, K, E);
+    maslin::reference::linear_attention_backward(u, w);
+    return out;
+  }
+  [[nodiscard]] typename mixer::gradients gradient_views(std::vector<buffer>& to) const {
+    const auto [T, H, K, E] = size;
+    typename mixer::gradients d;
+    d.query = row_major(to[0].data(), 1, T, H, K);
+    d.key = row_major(to[1].data(), 1, T, H, K);
+    d.value = row_major(to[2].data(), 1, T, H, E);
+    d.log_decay = row_major(to[3].data(), 1, T, H, K);
+    return d;
+  }
+  void plain_backward(const buffer& dy, float* states, std::vector<buffer>& to) const {
+    const plain_arrays a{query.data(), key.data(), value.data(), decay.data(), size.H,
+                         size.K,       size.E,     queries,      decays,       scale()};
+    std::vector<float> d(static_cast<std::size_t>(size.K * size.E));
+    for (index_t h = 0; h < size.H; ++h)
+      bench::plain_backward(a, h, size.T, dy.data(), states, d.data(),
+                            {to[0].data(), to[1].data(), to[2].data(), to[3].data()});
+  }
+
   index_t queries, decays;
   buffer query, key, value, decay;
 
@@ -180,6 +274,17 @@ std::vector<workload> linear_attention_workloads(const settings& s) {
                      .library("sequential", exec::sequential{}, least, "gla/S64/prefill/compute")
                      .library("chunked", exec::chunked{}, least)
                      .plain_loops(least)
+                     .take());
+  const head_sizes trained{.T = 1024, .H = 16, .K = 64, .E = 64};
+  const work forward =
+      least_of(trained, trained.T * trained.H * (3 * trained.K + trained.E), 3 * trained.updates());
+  // States again, their gradient, and four products of the two.
+  const work backward = least_of(trained, trained.T * trained.H * (3 * trained.K + 2 * trained.E),
+                                 8 * trained.updates());
+  plan.push_back(matrix_rows<backward_problem<linear_problem<decay_axis::key>>, call::scan>(
+                     "linear_attention", "gla S:64", "compute", trained)
+                     .backward("sequential", exec::sequential{}, forward, backward)
+                     .plain_backward(backward)
                      .take());
   return plan;
 }

@@ -7,11 +7,14 @@
 #include "contender.hpp"
 #include "projection.hpp"
 
+#include <maslin/scan/policy.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace bench {
@@ -65,6 +68,54 @@ class matrix_problem : public problem {
   [[nodiscard]] static std::vector<double> wide(const buffer& b, index_t count) {
     return {b.data(), b.data() + count};
   }
+};
+
+/// The gradients of a problem's tokens, of which those of the first `known` tokens are compared with the
+/// reference: what arrives at later outputs is zero, and costs as much.
+template <class Base>
+class backward_problem : public Base {
+ public:
+  using mixer = typename Base::mixer;
+
+  backward_problem(const corpus& text, const head_sizes& n)
+      : Base(text, n), dy(n.T * n.H * n.E), saved(Base::make().make_saved(1, n.T)) {
+    const embedding tokens(text.bytes, n.T);
+    tokens.project(dy.data(), this->known(), n.H * n.E, 61, 1.0f, 0.0f);
+    std::fill_n(dy.data() + this->known() * n.H * n.E, (n.T - this->known()) * n.H * n.E, 0.0f);
+    for (const auto& truth : Base::reference_gradients(dy)) {
+      exact.push_back(truth);
+      gradients.emplace_back(static_cast<index_t>(truth.size()) / this->known() * n.T);
+    }
+    scan();
+  }
+
+  void scan() {
+    auto state = Base::make().make_state(1);
+    Base::make().scan(maslin::exec::sequential{}, Base::tokens(), this->out(), state, saved);
+  }
+  void spoil() override {
+    for (buffer& b : gradients)
+      std::fill_n(b.data(), b.size(), std::numeric_limits<float>::quiet_NaN());
+  }
+  [[nodiscard]] double worst(double) const override {
+    double found = 0;
+    for (std::size_t k = 0; k < exact.size(); ++k) {
+      double largest = 0;
+      for (const double v : exact[k]) largest = std::max(largest, std::abs(v));
+      for (index_t i = 0; i < gradients[k].size(); ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        const double want = at < exact[k].size() ? exact[k][at] : 0;
+        const double error = std::abs(double{gradients[k][i]} - want);
+        found = std::max(found, std::isfinite(error) ? error / largest : HUGE_VAL);
+      }
+    }
+    return found / this->relative_tolerance;
+  }
+
+  buffer dy;
+  typename mixer::saved saved;
+  std::vector<buffer> gradients;           // as the problem names them
+  std::vector<std::vector<double>> exact;  // of the first tokens
 };
 
 /// Builds the rows of one workload. A problem makes `mixer` and `tokens`, and `plain(order, T, state)`
@@ -123,6 +174,66 @@ class matrix_rows {
                              }};
       };
     }
+    return *this;
+  }
+
+  /// The scan that saves, which the backward pass is measured against, and that pass.
+  template <class Policy>
+  matrix_rows& backward(const std::string& policy, const Policy& p, const work& forward,
+                        const work& least) {
+    load_.call = "backward";
+    const auto run = [p](Problem& data, typename Problem::mixer::state& dstate) {
+      data.make().backward(p, data.tokens(), data.saved,
+                           maslin::row_major(std::as_const(data.dy).data(), 1, data.size.T,
+                                             data.size.H, data.size.E),
+                           data.gradient_views(data.gradients), dstate);
+    };
+    for (const bool scans : {true, false}) {
+      row& r = add(scans ? "scan that saves, " + policy : policy, scans ? forward : least);
+      r.bind = [p, run, scans](problem& any) {
+        auto& data = static_cast<Problem&>(any);
+        auto state = std::make_shared<typename Problem::mixer::state>(data.make().make_state(1));
+        return contender{.repeat =
+                             [&data, state, p, run, scans](index_t calls) {
+                               for (index_t i = 0; i < calls; ++i) {
+                                 if (scans)
+                                   data.make().scan(p, data.tokens(), data.out(), *state,
+                                                    data.saved);
+                                 else
+                                   run(data, *state);
+                                 benchmark::ClobberMemory();
+                               }
+                             },
+                         .fresh =
+                             [&data, run] {
+                               auto dstate = data.make().make_state(1);
+                               data.scan();
+                               run(data, dstate);
+                             }};
+      };
+    }
+    return *this;
+  }
+  /// The same in plain loops over all states of a head, which they keep.
+  matrix_rows& plain_backward(const work& least) {
+    row& r = add("naive", least);
+    r.naive = true;
+    r.estimate *= 3;
+    r.bind = [](problem& any) {
+      auto& data = static_cast<Problem&>(any);
+      auto states = std::make_shared<buffer>((data.size.T + 1) * data.size.K * data.size.E);
+      const auto run = [&data, states] {
+        data.plain_backward(data.dy, states->data(), data.gradients);
+      };
+      return contender{.repeat =
+                           [run](index_t calls) {
+                             for (index_t i = 0; i < calls; ++i) {
+                               run();
+                               benchmark::ClobberMemory();
+                             }
+                           },
+                       .fresh = run};
+    };
     return *this;
   }
 
