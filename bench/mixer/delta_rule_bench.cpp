@@ -91,7 +91,8 @@ void plain_step(const plain_arrays& a, index_t at, float f, const float* before,
       after[i * a.E + e] = f * before[i * a.E + e] + a.key[at * a.K + i] * a.beta[at] * error[e];
 }
 
-/// Gradients of a head, from the last token to the first; the loop has kept all states [T + 1, K, E].
+/// Gradients of a head, from the last token to the first; the loop has kept all states [T + 1, K,
+/// E].
 [[gnu::noinline]] void plain_backward(const plain_arrays& a, index_t h, index_t T, const float* dy,
                                       float* __restrict states, float* __restrict d,
                                       const plain_gradients& out) {

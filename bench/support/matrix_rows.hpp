@@ -70,8 +70,8 @@ class matrix_problem : public problem {
   }
 };
 
-/// The gradients of a problem's tokens, of which those of the first `known` tokens are compared with the
-/// reference: what arrives at later outputs is zero, and costs as much.
+/// The gradients of a problem's tokens, of which those of the first `known` tokens are compared
+/// with the reference: what arrives at later outputs is zero, and costs as much.
 template <class Base>
 class backward_problem : public Base {
  public:

@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// Where the gradients of mixers with a matrix state go: of queries, keys, values, betas and decays,
-/// as far as a case has them.
+/// Where the gradients of mixers with a matrix state go: of queries, keys, values, betas and
+/// decays, as far as a case has them.
 
 #include "paths.hpp"
 #include "runs.hpp"

@@ -30,3 +30,10 @@ TEMPLATE_TEST_CASE("the delta rule of several micro-steps keeps the laws of back
   check_laws<TestType, decay_axis::head, updates::several>(3, shared);
   check_laws<TestType, decay_axis::none, updates::several>(4, own);
 }
+
+TEST_CASE("the delta rule over several segments keeps the laws of backward passes",
+          "[gradient][delta_rule]") {
+  const matrix_gradient_sizes few{.heads = {1, 2}, .widths = {3, 17}, .every = {0}};
+  using mixer = delta_rule<float, decay_axis::head>;
+  check_gradient_laws<float>(matrix_gradient_subject<mixer>(few), 5, 3, 2, 150);
+}

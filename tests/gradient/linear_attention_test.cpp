@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gradient/matrix_gradient_subject.hpp"
 
+#include <algorithm>
+#include <limits>
+
 using namespace maslin;
 using namespace maslin::test;
 
@@ -32,4 +35,28 @@ TEMPLATE_TEST_CASE("linear attention with a decay a key keeps the laws of backwa
                    "[gradient][linear_attention]", float, double) {
   check_laws<TestType, decay_axis::key, feature::elu_plus_one>(5, shared);
   check_laws<TestType, decay_axis::key, feature::elu_plus_one>(6, normalised);
+}
+
+TEST_CASE("linear attention over several segments keeps the laws of backward passes",
+          "[gradient][linear_attention]") {
+  const matrix_gradient_sizes few{.heads = {1, 2}, .widths = {3, 17}, .every = {0}};
+  using mixer = linear_attention<float, decay_axis::head, feature::elu_plus_one>;
+  check_gradient_laws<float>(matrix_gradient_subject<mixer>(few), 7, 3, 2, 150);
+}
+
+TEMPLATE_TEST_CASE("a decay of 0 cuts gradients off", "[gradient][linear_attention]",
+                   (linear_attention<float, decay_axis::head, feature::elu_plus_one>),
+                   (linear_attention<float, decay_axis::key, feature::elu_plus_one>)) {
+  const matrix_gradient_subject<TestType> mixer;
+  maslin::test::random r(8);
+  auto p = mixer.draw(1, 9, r);
+  const index_t rest = gradient_law::rest_of(p, p.inputs[3]);
+  std::fill_n(p.inputs[3].begin() + 5 * rest, rest, -std::numeric_limits<float>::infinity());
+  const auto all = mixer.backward(p, {});
+  std::fill(p.dfinal.begin(), p.dfinal.end(), 0.0f);
+  auto early = gradient_law::time_slice<float>(mixer, p, 0, 5);
+  const auto alone = mixer.backward(early, {});
+  for (std::size_t k = 0; k < 4; ++k)
+    CHECK(gradient_law::equal_bytes(gradient_law::time_slice(p, all[k], 0, 5), alone[k]));
+  for (const float dg : gradient_law::time_slice(p, all[3], 5, 6)) CHECK(dg == 0);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// \file
-/// What backward calls of the mixers with a matrix state refuse before they write, what they allocate,
-/// and what is saved for them.
+/// What backward calls of the mixers with a matrix state refuse before they write, what they
+/// allocate, and what is saved for them.
 
 #include "support/allocations.hpp"
 #include "support/catch.hpp"

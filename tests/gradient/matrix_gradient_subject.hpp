@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// Linear attention and the delta rule as the laws of backward passes see them. The numbers of a state
-/// are the matrices of a sequence, then its normalisers.
+/// Linear attention and the delta rule as the laws of backward passes see them. The numbers of a
+/// state are the matrices of a sequence, then its normalisers.
 
 #include "laws/gradient_laws.hpp"
 #include "mixer/matrix_subject.hpp"

@@ -120,8 +120,8 @@ TEST_CASE("three tokens of the delta rule backwards, worked out by hand",
                     {1, 2, -1},
                     {0, 1}};
   plain.run(2);
-  // Gradients of S: (-1.75, 5.625), (-3.75, 7.25), (-4, 3); of the updates 4, 3, -1.25: -1.75, 7.25,
-  // -1, of which beta goes to the values
+  // Gradients of S: (-1.75, 5.625), (-3.75, 7.25), (-4, 3); of the updates 4, 3, -1.25: -1.75,
+  // 7.25, -1, of which beta goes to the values
   CHECK(plain.dquery == std::vector<double>{10, -4, 20, 4, -7.5, 0.5});
   CHECK(plain.dkey == std::vector<double>{-5.25, 19, -29.375, 29, 6.25, -3.5});
   CHECK(plain.dvalue == std::vector<double>{-1.75, 3.625, -0.25});

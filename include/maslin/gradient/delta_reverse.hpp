@@ -148,8 +148,8 @@ struct delta_reverse {
     }
   }
 
-  /// The scan over R registers of columns from c on: error = v - a S^T k, and value <- beta error, by
-  /// the operations of mixer/delta_kernel.hpp.
+  /// The scan over R registers of columns from c on: error = v - a S^T k, and value <- beta error,
+  /// by the operations of mixer/delta_kernel.hpp.
   template <class V, int R>
   void solve_columns(const desk& d, index_t t, index_t rows, index_t c) const noexcept {
     using L = lane<V>;
@@ -214,8 +214,8 @@ struct delta_reverse {
     unrolled<R>([&](auto r) { predicted[r] = sum[r]; });
   }
 
-  /// D over R registers of columns from c on: dvalue = D^T k, which is du, and corrected = -beta du.
-  /// What a row corrects and keeps is done on the way of the row before it.
+  /// D over R registers of columns from c on: dvalue = D^T k, which is du, and corrected = -beta
+  /// du. What a row corrects and keeps is done on the way of the row before it.
   template <class V, int R>
   void pull_columns(const desk& d, index_t t, index_t rows, index_t c,
                     const panels& state) const noexcept {

@@ -10,25 +10,28 @@
 
 namespace maslin::inline MASLIN_ABI::gradient {
 
-/// Gradients of delta_rule, time walked from the last token to the first, micro-steps likewise. D is
-/// the gradient of what a step leaves, dstate after the last:
+/// Gradients of delta_rule, time walked from the last token to the first, micro-steps likewise. D
+/// is the gradient of what a step leaves, dstate after the last:
 ///   D <- D + scale q dy^T,   dq = scale S dy                           (a token, before its steps)
 ///   du = D^T k,   dbeta = <du, v - S~^T k>,   dv = beta du,   dk = D u - S~ dv
 ///   D <- D - k dv^T;   after the first step   dg = <D, S~>,   D <- exp g D
 /// A query, key or value that several heads share has the sum of their gradients, heads ascending.
 ///
-/// shapes    those of `tokens`, dy [B, T, H, E]   dstate [B, H, K, E]
+/// shapes    those of `tokens`, dy [B, T, H, E]   dstate as `state`
 /// layout    last axes unit stride; B, T, R and head strides free
 /// aliasing  a gradient must not overlap anything else of the call
-/// numerics  S and u are made again from the states in `saved`, with the bits that the scan had; sums
-///           are one chain of fma over K or E, dbeta 16 of them. The same bytes for every policy and
-///           thread count, and for two segments of time whose dstate is handed over. NaN in dy stays in
-///           its head, earlier in time
-/// cost      B*T*H*K*E multiply-adds 11 times, 18 with decays (R micro-steps: R times); exp as the
-///           scan. Heads that share something are one task: with one key for all heads threads are for
-///           the batch alone. Memory: for each task a state for every 4 tokens of a segment (with
-///           decays; for every one of several micro-steps) and 13 rows of each of its micro-steps, in
-///           dstate, which the first call allocates
+/// numerics  S and u are made again from the states in `saved`, with the bits that exec::sequential
+///           has; sums are one chain of fma over K or E, dbeta and a decay's 16 of them. D is
+///           rounded once more where it decays, so that two segments of time whose dstate is handed
+///           over give the bytes of one. The same bytes for every policy and thread count of this
+///           call, all of which walk time in order. NaN in dy stays in its head (and heads that
+///           have a gradient in common with it), earlier in time
+/// cost      B*T*H*K*E multiply-adds 11 times, 18 with decays, for each micro-step; exp as the
+///           scan. Heads that share something are one task: with one key for all heads threads are
+///           for the batch alone. Memory: for each task D of its heads (8 at most, or those that
+///           share), 12 rows of each micro-step of a segment and with decays a state for every 4
+///           of them (every one where a token has several), in dstate, which the first call
+///           allocates
 /// effects   dstate enters as the gradient of the final state and leaves as that of the initial one
 /// throws    shape_error before any write; std::bad_alloc, also before
 template <class S, decay_axis Axis, updates Steps>

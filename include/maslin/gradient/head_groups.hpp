@@ -23,8 +23,8 @@ struct shared_gradient {
 
   explicit operator bool() const noexcept { return static_cast<bool>(rows); }
 
-  /// Takes n rows of head h, `stride` apart: the last of the heads in common writes their sum, which
-  /// `sum` holds until then.
+  /// Takes n rows of head h, `stride` apart: the last of the heads in common writes their sum,
+  /// which `sum` holds until then.
   template <class V>
   void put(index_t h, index_t t, index_t n, const S* from, index_t stride, index_t count, S* sum,
            bool accumulate) const noexcept {
@@ -50,8 +50,8 @@ struct shared_gradient {
 
 namespace detail {
 
-/// More heads than must go together: their rows lie side by side, and all of one segment's come from
-/// the same pages of memory. Measured: a tenth to a fifth of a call with 16 heads of 64 keys.
+/// More heads than must go together: their rows lie side by side, and all of one segment's come
+/// from the same pages of memory. Measured: a tenth to a fifth of a call with 16 heads of 64 keys.
 template <class Source>
 [[nodiscard]] index_t heads_of_task(const Source& source, index_t threads) noexcept {
   constexpr index_t most = 8;

@@ -19,16 +19,20 @@ namespace maslin::inline MASLIN_ABI::gradient {
 ///   dy <- dy / n,  and of that column -<dy, y> / n
 /// A query, key or value that several heads share has the sum of their gradients, heads ascending.
 ///
-/// shapes    those of `tokens`, dy [B, T, H, E]   dstate [B, H, K, E], and [B, H, K] where normalised
+/// shapes    those of `tokens`, dy [B, T, H, E]   dstate as `state`
 /// layout    last axes unit stride; B, T and head strides free
 /// aliasing  a gradient must not overlap anything else of the call
-/// numerics  S is made again from the states in `saved`, with the bits that the scan had; sums are one
-///           chain of fma over K or E. The same bytes for every policy and thread count, and for two
-///           segments of time whose dstate is handed over. NaN in dy stays in its head, earlier in time
-/// cost      B*T*H*K*E multiply-adds 6 times, 12 with decays; exp as the scan twice. Heads that share
-///           something are one task: with one key for all heads threads are for the batch alone.
-///           Memory: for each task a state for every 4 tokens of a segment (with decays) and ten rows
-///           of each of its tokens, in dstate, which the first call allocates
+/// numerics  S is made again from the states in `saved`, with the bits that exec::sequential has;
+///           sums are one chain of fma over K or E, a decay of a head's 16 more. D is rounded once
+///           more where it decays, so that two segments of time whose dstate is handed over give
+///           the bytes of one. The same bytes for every policy and thread count of this call, all
+///           of which walk time in order. NaN in dy stays in its head (and heads that have a
+///           gradient in common with it), earlier in time
+/// cost      B*T*H*K*E multiply-adds 6 times, 12 with decays; exp as the scan twice. Heads that
+///           share something are one task: with one key for all heads threads are for the batch
+///           alone. Memory: for each task D of its heads (8 at most, or those that share), 10 rows
+///           of each token of a segment and with decays a state for every 4 of them, in dstate,
+///           which the first call allocates
 /// effects   dstate enters as the gradient of the final state and leaves as that of the initial one
 /// throws    shape_error before any write; std::bad_alloc, also before
 template <class S, decay_axis Axis, feature Map>

@@ -18,8 +18,8 @@ struct matrix_wanted {
   bool decay = false;    // da
 };
 
-/// The rows of a segment of one head, and what every head of a task carries from a segment to the one
-/// before. Rows of keys are `keys` numbers long, those of values `columns`, both whole panels.
+/// The rows of a segment of one head, and what every head of a task carries from a segment to the
+/// one before. Rows of keys are `keys` numbers long, those of values `columns`, both whole panels.
 template <class S>
 struct matrix_desk {
   struct shape {

@@ -2,18 +2,18 @@
 #pragma once
 
 /// \file
-/// How the adjoints of mixers with a matrix state walk a segment of time. Its rows are tokens, or the
-/// micro-steps of the delta rule. With D the gradient of the state S that a row leaves,
+/// How the adjoints of mixers with a matrix state walk a segment of time. Its rows are tokens, or
+/// the micro-steps of the delta rule. With D the gradient of the state S that a row leaves,
 ///
 ///   D <- D + q dy^T                          what the row reads,          dq = S dy
 ///   dk = D v,   dv = D^T k                   what it writes
 ///   D <- D - k (beta dv)^T                   delta: what it writes is corrected by what it finds
 ///   da = sum D S_before,   D <- a D          what it keeps
 ///
-/// Sums over keys are made where columns are lanes, on the state as it lies; sums over columns where
-/// keys are lanes, on the transposed matrices: no sum crosses a register. States are made again from
-/// the segment's first by the operations of the scan, so that they have its bits wherever a segment
-/// begins; every sum is one chain of fma over ascending numbers.
+/// Sums over keys are made where columns are lanes, on the state as it lies; sums over columns
+/// where keys are lanes, on the transposed matrices: no sum crosses a register. States are made
+/// again from the segment's first by the operations of the scan, so that they have its bits
+/// wherever a segment begins; every sum is one chain of fma over ascending numbers.
 
 #include <maslin/core/each.hpp>
 #include <maslin/gradient/matrix_desk.hpp>
@@ -35,8 +35,8 @@ struct matrix_passes {
   /// Rows of which not all decay go one by one.
   [[nodiscard]] bool grouped() const noexcept { return !decays || steps == 1; }
 
-  /// States from the first, at d.states, and what is read from them: read = S dy, and with the delta
-  /// rule answer = S~ corrected.
+  /// States from the first, at d.states, and what is read from them: read = S dy, and with the
+  /// delta rule answer = S~ corrected.
   template <class V>
   void replay(index_t n) const noexcept {
     index_t m = 0;
@@ -54,8 +54,8 @@ struct matrix_passes {
     while (m < n) group(std::integral_constant<int, 1>{});
   }
 
-  /// D by keys from the last row to the first: dkey = D v, and ddecay = a sum D S_before where it is
-  /// wanted.
+  /// D by keys from the last row to the first: dkey = D v, and ddecay = a sum D S_before where it
+  /// is wanted.
   template <class V>
   void reverse(index_t n, S* carried) const noexcept {
     const index_t fours = grouped() ? n / 4 * 4 : 0;
@@ -139,8 +139,8 @@ struct matrix_passes {
       replay_piece<V, Decays, T, R>(m, c, from, to);
   }
 
-  /// T rows from m on, R registers of keys from c on: each line of the state stays in registers while
-  /// the rows go by.
+  /// T rows from m on, R registers of keys from c on: each line of the state stays in registers
+  /// while the rows go by.
   template <class V, bool Decays, int T, int R>
   void replay_piece(index_t m, index_t c, const panels& from, const panels& to) const noexcept {
     using L = lane<V>;

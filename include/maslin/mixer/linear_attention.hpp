@@ -129,9 +129,9 @@ struct linear_attention {
     scan::run_heads(policy, checked(who, u, y, h), h);
   }
 
-  /// Room for what `backward` needs beside the tokens of B sequences: the state every `every` tokens
-  /// (0: 64; 256 at most), K / every times the memory of y. Packed sequences count as one of T tokens
-  /// in all; their scan adds a state for each.
+  /// Room for what `backward` needs beside the tokens of B sequences: the state every `every`
+  /// tokens (0: 64; 256 at most), K / every times the memory of y. Packed sequences: B = 1 and all
+  /// of their T tokens; the scan adds a state for each.
   /// throws    shape_error for a negative or absurd size, std::bad_alloc
   [[nodiscard]] saved make_saved(index_t B, index_t T, index_t every = 0) const {
     const check::caller who{"linear_attention", "make_saved"};
@@ -152,8 +152,8 @@ struct linear_attention {
     scan::run_heads(policy, source, h, keep);
   }
 
-  /// The adjoint of `scan`: gradients of the tokens from dy, that of y. `dstate` enters as the gradient
-  /// of the final state and leaves as that of the initial one. See gradient/linear_attention.hpp.
+  /// The adjoint of `scan`: gradients of the tokens from dy, that of y. `dstate` enters as the
+  /// gradient of the final state and leaves as that of the initial one: gradient/linear_attention.hpp.
   /// throws    shape_error before any write; std::bad_alloc for scratch, also before
   template <scan::policy Policy, class Adjoint = gradient::linear_attention<linear_attention>>
   void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 4> dy,

@@ -204,7 +204,8 @@ struct delta_head {
 
 }  // namespace detail
 
-/// The forward pass of `delta_rule` and its adjoint, t descending; dS after the last token is dfinal:
+/// The forward pass of `delta_rule` and its adjoint, t descending; dS after the last token is
+/// dfinal:
 ///   dS += scale q[t] dy[t]^T,   dq = scale S[t] dy[t]
 ///   for r = R - 1 .. 0, with e = v - S~^T k and u = beta e:
 ///     du = dS^T k,   dbeta = <du, e>,   dv = beta du,   dk = dS u - S~ dv,   dS <- dS - k dv^T

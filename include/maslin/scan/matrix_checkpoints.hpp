@@ -102,8 +102,8 @@ class matrix_checkpoints {
     return n / of + (n % of != 0 ? 1 : 0);
   }
   [[nodiscard]] bool packed() const noexcept { return sequences_ != batch_; }
-  /// Packed sequences begin anywhere: each has a state more than its share of all tokens, so that no
-  /// list of places is needed.
+  /// Packed sequences begin anywhere: each has a state more than its share of all tokens, so that
+  /// no list of places is needed.
   [[nodiscard]] index_t slots() const noexcept {
     if (packed()) return length_ / spacing_ + sequences_;
     return sequences_ * pieces(length_, spacing_);
@@ -202,8 +202,8 @@ template <class Kernel, class Policy>
 
 }  // namespace detail
 
-/// `run_heads`, with the states on its way copied to `keep`: the bytes of y and of the state are those
-/// of a call without. States lie whole chunks of exec::chunked apart.
+/// `run_heads`, with the states on its way copied to `keep`: the bytes of y and of the state are
+/// those of a call without. States lie whole chunks of exec::chunked apart.
 template <policy Policy, class Kernel, class State>
 void run_heads(const Policy& p, const head_source<Kernel>& source, State& state,
                matrix_checkpoints<typename State::scalar_type>& keep) {
