@@ -134,6 +134,8 @@ class gradient_subject {
       all.push_back({exec::chunked{.chunk = chunk}, exec::chunked{.chunk = chunk, .threads = 3}});
     return all;
   }
+  /// Says in `late`, the tokens from `at` on, what its sizes must say of the tokens before.
+  virtual void continue_at(gradient_problem<S>& /*late*/, index_t /*at*/) const {}
   /// All gradients by two calls, split at token `at`: the later one's state gradient enters the
   /// earlier one. Timed arrays are put together again, the others added.
   [[nodiscard]] virtual gradient_arrays<S> in_two_segments(const gradient_problem<S>& p,
@@ -467,6 +469,7 @@ gradient_arrays<S> gradient_subject<S>::in_two_segments(const gradient_problem<S
                                                         index_t at) const {
   gradient_problem<S> early = gradient_law::time_slice(*this, p, 0, at);
   gradient_problem<S> late = gradient_law::time_slice(*this, p, at, p.length);
+  continue_at(late, at);
   const std::vector<S> out = forward(early);
   late.initial.assign(out.end() - static_cast<index_t>(p.initial.size()), out.end());
   const gradient_arrays<S> second = backward(late, {});

@@ -101,3 +101,48 @@ TEST_CASE("RG-LRU shapes that disagree are refused", "[reference][rglru][errors]
       maslin::shape_error);
   CHECK(y == std::vector<double>(6, -7));
 }
+
+TEST_CASE("the gradients of three tokens of the RG-LRU, worked out by hand", "[reference][rglru]") {
+  // As above: a = 1/2, 1/2, 1/4; mu^2 = 1, 3/4, 15/16, and log a = -8 ln 2 r.
+  const std::vector<double> decay{0}, r{0.125, 0.125, 0.25}, i{0.5, 1, 0.5}, x{2, 4, 8}, h{16},
+      dy{1, 2, 4}, dfinal{8};
+  std::vector<double> y(3), final(1), dr(3), di(3), dx(3), ddecay(1), dh(1);
+  const auto in = [](const std::vector<double>& v) { return row_major(v.data(), 1, 3, 1); };
+  const auto out = [](std::vector<double>& v) { return row_major(v.data(), 1, 3, 1); };
+  maslin::reference::rglru_backward<double>({.form = gate_form::probability,
+                                             .decay = row_major(decay.data(), 1),
+                                             .recurrence_gate = in(r),
+                                             .input_gate = in(i),
+                                             .input = in(x),
+                                             .initial = row_major(h.data(), 1, 1),
+                                             .begun = {false},
+                                             .dy = in(dy),
+                                             .dfinal = row_major(dfinal.data(), 1, 1)},
+                                            {.y = out(y),
+                                             .final = row_major(final.data(), 1, 1),
+                                             .ddecay = row_major(ddecay.data(), 1),
+                                             .drecurrence_gate = out(dr),
+                                             .dinput_gate = out(di),
+                                             .dinput = out(dx),
+                                             .dinitial = row_major(dh.data(), 1, 1)});
+  const double mu1 = std::sqrt(0.75), mu2 = std::sqrt(0.9375);
+  const double s2 = 4 + 8, s1 = 2 + s2 / 4, s0 = 1 + s1 / 2;  // 12, 5, 3.5
+  const double dlog2 = s2 * (y[1] / 4 - 0.0625 / mu2 * 4), dlog1 = s1 * (y[0] / 2 - 0.25 / mu1 * 4),
+               dlog0 = s0 * 8;
+  const double rate = -8 * std::log(2.0), allowed = 64 * DBL_EPSILON;
+  const auto near = [&](double want) {
+    return Catch::Matchers::WithinAbs(want, allowed * std::abs(want));
+  };
+  CHECK(final[0] == y[2]);
+  CHECK_THAT(dx[2], near(s2 * mu2 * 0.5));
+  CHECK_THAT(dx[1], near(s1 * mu1));
+  CHECK_THAT(dx[0], near(s0 * 0.5));
+  CHECK_THAT(di[2], near(s2 * mu2 * 8));
+  CHECK_THAT(di[1], near(s1 * mu1 * 4));
+  CHECK_THAT(di[0], near(s0 * 2));
+  CHECK_THAT(dr[2], near(rate * dlog2));
+  CHECK_THAT(dr[1], near(rate * dlog1));
+  CHECK_THAT(dr[0], near(rate * dlog0));
+  CHECK_THAT(ddecay[0], near(-4 * (0.25 * dlog2 + 0.125 * dlog1 + 0.125 * dlog0)));
+  CHECK_THAT(dh[0], near(s0 / 2));
+}

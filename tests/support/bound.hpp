@@ -102,6 +102,13 @@ template <class Real>
   return magnitude(x) < 0.5 ? expm1_small(x) : exponential(x) - 1;
 }
 
+/// log(1 + x) for x > -1, by Newton's method for expm1(y) = x from that of double.
+[[nodiscard]] inline double log1p_of(double x) { return std::log1p(x); }
+[[nodiscard]] inline binary128 log1p_of(binary128 x) {
+  const binary128 y = std::log1p(static_cast<double>(x));
+  return y - (expm1_of(y) - x) / (1 + x);
+}
+
 [[nodiscard]] inline double hyperbolic_tangent(double x) { return std::tanh(x); }
 [[nodiscard]] inline binary128 hyperbolic_tangent(binary128 x) {
   if (x < 0) return -hyperbolic_tangent(-x);
@@ -420,7 +427,7 @@ template <class S, class Real>
 [[nodiscard]] double error_ratio(S actual, const bounded<Real>& want, double factor) {
   constexpr double inf = std::numeric_limits<double>::infinity();
   if (!is_finite(want.value)) return std::isfinite(actual) ? inf : 0;
-  if (want.s > std::numeric_limits<S>::max()) return 0;
+  if (want.s > static_cast<Real>(std::numeric_limits<S>::max())) return 0;
   if (!std::isfinite(actual)) return inf;
   const Real error = magnitude(static_cast<Real>(actual) - want.value);
   const Real allowed = factor * unit_roundoff<S> * want.w +

@@ -91,6 +91,10 @@ template <class Real>
   return function_of<Real>(x, e, e + 1, 4);
 }
 template <class Real>
+[[nodiscard]] tracked<Real> log1p(const tracked<Real>& x) {
+  return function_of<Real>(x, log1p_of(x.value), 1 / (1 + x.value), 6);
+}
+template <class Real>
 [[nodiscard]] tracked<Real> tanh(const tracked<Real>& x) {
   const Real t = hyperbolic_tangent(x.value);
   return function_of<Real>(x, t, 1 - t * t, 6);
@@ -137,6 +141,13 @@ template <class Real>
 template <class Real>
 [[nodiscard]] tracked<Real> copysign(const tracked<Real>& x, const tracked<Real>& y) {
   return (x.value < 0) == (y.value < 0) ? x : -x;
+}
+/// The smaller one; where that is a limit, the kernel may be at either side of it.
+template <class Real>
+[[nodiscard]] tracked<Real> min(const tracked<Real>& x, const tracked<Real>& limit) {
+  if (!(x.value > limit.value)) return x;
+  const Real share = is_finite(x.value) ? x.roundings() * (limit.value / x.value) : 0;
+  return {limit.value, magnitude(limit.value), share, 0, limit.lost};
 }
 template <class Real>
 [[nodiscard]] bool isnan(const tracked<Real>& x) {

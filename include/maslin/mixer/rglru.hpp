@@ -4,6 +4,7 @@
 /// \file
 /// RG-LRU: the real-gated linear recurrent unit of Griffin and Hawk.
 
+#include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/recurrence/diagonal.hpp>
 #include <maslin/scan/begun_state.hpp>
@@ -64,8 +65,10 @@ struct rglru {
 
    private:
     friend rglru;
+    friend gradient::rglru<rglru>;
     // No part of the value, but copied with it: a copy must not allocate when it is stepped.
     aligned_vector<S> decays_, rates_;
+    scan::scratch<S> sums_;  // of backward
   };
 
   /// One token of every sequence.
@@ -103,6 +106,24 @@ struct rglru {
     }
   };
 
+  /// What `backward` needs beside the tokens: the outputs, which stay the caller's, and the state
+  /// before the first token with the sequences that had begun.
+  struct saved {
+    view<const S, 3> y{};  // [B, T, D]
+    state initial;
+
+    /// Memory that it holds itself.
+    [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
+  };
+  /// Gradients of `tokens` and of `decay`. One whose pointer is null is not computed.
+  struct gradients {
+    view<S, 3> recurrence_gate{};  // [B, T, D]
+    view<S, 3> input_gate{};       // [B, T, D]
+    view<S, 3> input{};            // [B, T, D]
+    view<S, 1> decay{};            // [D], summed over tokens and sequences
+    bool accumulate = false;       ///< adds to what is there
+  };
+
   /// The empty state of `batch` sequences; the only call that allocates (with `exec::chunked` the
   /// first scan does too).
   /// throws    shape_error for a negative or absurd size, std::bad_alloc
@@ -119,10 +140,37 @@ struct rglru {
   void scan(const Policy& policy, const tokens& u, output y, state& h) const {
     const check::caller who{"rglru", "scan"};
     scan::check_policy(who, policy);
+    run(policy, checked(who, u, y, h), h);
+  }
+
+  /// Room for what `backward` needs of `batch` sequences; nothing grows with T.
+  /// throws    shape_error for a negative or absurd size, std::bad_alloc
+  [[nodiscard]] saved make_saved(index_t batch, index_t /*T*/ = 0, index_t /*every*/ = 0) const {
+    return {.y = {}, .initial = make_state(batch)};
+  }
+  /// The same scan, which also fills `keep`: y must stay as it is until `backward`, and must not be
+  /// input.
+  /// throws    as `scan`
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
+    const check::caller who{"rglru", "scan"};
+    scan::check_policy(who, policy);
     const auto source = checked(who, u, y, h);
-    convert_decays(h);
-    scan::run(policy, source, h.lanes());
-    for (index_t b = 0; b < h.batch(); ++b) h.advance(b, source.tokens(b));
+    if (!y.empty() && check::same(u.input, y))
+      who.refuse("y must not be input where backward follows, got a scan in place");
+    keep.initial = h;
+    keep.y = y;
+    run(policy, source, h);
+  }
+
+  /// The gradients of a loss from dy, its gradient with respect to y; see <maslin/gradient/rglru.hpp>,
+  /// which defines it.
+  template <scan::policy Policy, class Adjoint = gradient::rglru<rglru>>
+  void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 3> dy,
+                const gradients& d, state& dstate) const {
+    static_assert(complete<Adjoint>,
+                  "rglru::backward is defined in <maslin/gradient/rglru.hpp>: include it");
+    Adjoint::run(*this, policy, u, keep, dy, d, dstate);
   }
 
   /// Decode: one token of every sequence, on the caller's thread. No allocation, no lock.
@@ -138,8 +186,17 @@ struct rglru {
   }
 
  private:
+  friend gradient::rglru<rglru>;
+
   template <class V>
   using algebra = recurrence::diagonal<V>;
+
+  template <class Policy, class Source>
+  void run(const Policy& policy, const Source& source, state& h) const {
+    convert_decays(h);
+    scan::run(policy, source, h.lanes());
+    for (index_t b = 0; b < h.batch(); ++b) h.advance(b, source.tokens(b));
+  }
 
   struct kernel {
     using scalar_type = S;
