@@ -16,6 +16,7 @@
 #include <maslin/gradient/complex_readout.hpp>
 #include <maslin/gradient/delta_rule.hpp>
 #include <maslin/gradient/diagonal.hpp>
+#include <maslin/gradient/generalized.hpp>
 #include <maslin/gradient/hlru.hpp>
 #include <maslin/gradient/linear_attention.hpp>
 #include <maslin/gradient/rglru.hpp>

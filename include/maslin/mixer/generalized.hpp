@@ -5,6 +5,7 @@
 /// The generalised mixer Y = (I - B)^-1 A X of arXiv 2605.31367, its coefficients given or made of
 /// gate logits.
 
+#include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/mixer/rows.hpp>
 #include <maslin/recurrence/weigh.hpp>
@@ -84,6 +85,23 @@ struct generalized {
     }
   };
 
+  /// What `backward` needs beside the tokens: the outputs, which stay the caller's, and the state
+  /// before the first token.
+  struct saved {
+    view<const S, 4> y{};  // [B, T, H, E]
+    state initial;
+
+    /// Memory that it holds itself.
+    [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
+  };
+  /// Gradients of `tokens`. One whose pointer is null is not computed.
+  struct gradients {
+    view<S, 3> self{};        // [B, T, H]
+    view<S, 4> past{};        // [B, T, H, S]; slots that are not read get 0
+    view<S, 4> input{};       // [B, T, H, E]
+    bool accumulate = false;  ///< adds to what is there
+  };
+
   /// The empty state of `batch` sequences of at most `capacity` tokens; the only call that allocates
   /// (with more than one thread the first scan does too). It has room for the rows that the pattern
   /// reads again: O(log capacity) for cached 2^k, O(sqrt capacity) for cached k^2 + 1, `count` for
@@ -111,6 +129,38 @@ struct generalized {
     const check::caller who{"generalized", "scan"};
     scan::check_policy(who, policy);
     scan::run_rows(policy, checked(who, u, y, h), h);
+  }
+
+  /// Room for what `backward` needs of `batch` sequences in a state of capacity `T`; one of another
+  /// capacity is copied anew by the first scan.
+  /// throws    as `make_state`
+  [[nodiscard]] saved make_saved(index_t batch, index_t T = default_capacity,
+                                 index_t /*every*/ = 0) const {
+    return {.y = {}, .initial = make_state(batch, T)};
+  }
+  /// The same scan, which also fills `keep`: y must stay as it is until `backward`, and must not be
+  /// input.
+  /// throws    as `scan`; std::bad_alloc, also before any write
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
+    const check::caller who{"generalized", "scan"};
+    scan::check_policy(who, policy);
+    const auto source = checked(who, u, y, h);
+    rows::expect_apart(who, u.input, y);
+    keep.initial = h;
+    keep.y = y;
+    scan::run_rows(policy, source, h);
+  }
+
+  /// The gradients of a loss from dy, its gradient with respect to y; see
+  /// <maslin/gradient/generalized.hpp>, which defines it.
+  template <scan::policy Policy, class Adjoint = gradient::generalized<generalized>>
+  void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 4> dy,
+                const gradients& d, state& dstate) const {
+    static_assert(
+        complete<Adjoint>,
+        "generalized::backward is defined in <maslin/gradient/generalized.hpp>: include it");
+    Adjoint::run(*this, policy, u, keep, dy, d, dstate);
   }
 
   /// Decode: one token of every sequence, on the caller's thread. No allocation, no lock.

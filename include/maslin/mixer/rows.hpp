@@ -57,23 +57,24 @@ template <class State, pattern::any_pattern Pattern>
 template <pattern::any_pattern Pattern, class State>
 [[nodiscard]] index_t check_state(const check::caller& who, Pattern p, const State& h,
                                   std::span<const index_t> offsets, std::array<index_t, 2> tokens,
-                                  index_t width) {
+                                  index_t width, const std::string& name = "state") {
   const auto [B, T] = tokens;
   if (!offsets.empty()) check::packed(who, offsets, B, T);
   const index_t sequences = offsets.empty() ? B : static_cast<index_t>(offsets.size()) - 1;
   if (h.batch() != sequences || h.width() != width)
-    who.refuse("state must be of B sequences and rows of H E numbers = " +
+    who.refuse(name + " must be of B sequences and rows of H E numbers = " +
                check::list(std::array{sequences, width}) + ", got " +
                check::list(std::array{h.batch(), h.width()}));
-  if (!h.made_for(p)) who.refuse("state must be made by a mixer of this pattern, got another one");
+  if (!h.made_for(p))
+    who.refuse(name + " must be made by a mixer of this pattern, got another one");
   index_t needed = 0;
   for (index_t b = 0; b < sequences; ++b) {
     const auto at = static_cast<std::size_t>(b);
     const index_t length = offsets.empty() ? T : offsets[at + 1] - offsets[at];
     if (length > h.capacity() - h.position(b))
-      who.refuse("tokens must fit in the state's capacity of " + std::to_string(h.capacity()) +
-                 ", got " + std::to_string(length) + " after position " +
-                 std::to_string(h.position(b)));
+      who.refuse("tokens must fit in the " + name + "'s capacity of " +
+                 std::to_string(h.capacity()) + ", got " + std::to_string(length) +
+                 " after position " + std::to_string(h.position(b)));
     if (length > 0)
       needed = std::max(needed, h.history(b).levels().levels(h.position(b) + length - 1));
   }
@@ -91,6 +92,14 @@ check::footprint check_past(const check::caller& who, const view<const S, 4>& pa
     who.refuse("past must be [B, T, H, S] with S of at least " + std::to_string(needed) + ", got " +
                check::list(past.extents()));
   return check::layout<const S, 4>(who, "past", "[B, T, H, S]", past, {B, T, H, given}, 2);
+}
+
+/// Refuses a call in place, of whose input backward would find nothing.
+/// throws    shape_error
+template <class S>
+void expect_apart(const check::caller& who, const view<const S, 4>& input, const view<S, 4>& y) {
+  if (!y.empty() && check::same(input, y))
+    who.refuse("y must not be input where backward follows, got a scan in place");
 }
 
 /// Inputs and outputs of one sequence, for kernels.

@@ -10,6 +10,7 @@
 #include <maslin/core/types.hpp>
 #include <maslin/core/view.hpp>
 #include <maslin/reference/normalise.hpp>
+#include <maslin/reference/weigh.hpp>
 
 #include <algorithm>
 #include <array>
@@ -123,6 +124,95 @@ inline void generalized(const pattern_reads& reads, view<const double, 3> self,
           for (const auto& [p, slot] : reads(t)) sum += past(b, t, h, slot) * y(b, p, h, e);
           y(b, t, h, e) = sum;
         }
+}
+
+/// One call of `generalized_backward`, in any number type. Its tokens follow `before`, the outputs of
+/// all P tokens before them.
+template <class Number>
+struct generalized_call {
+  weights kind;
+  pattern_reads reads;
+  double smallest_normal;        // of the type that a kernel under test computes in
+  view<const Number, 3> self;    // [B, T, H]
+  view<const Number, 4> past;    // [B, T, H, S]
+  view<const Number, 4> input;   // [B, T, H, E]
+  view<const Number, 4> before;  // [B, P, H, E]
+  view<const Number, 4> dy;      // [B, T, H, E]
+  view<const Number, 4> dafter;  // [B, P + T, H, E]: what later tokens say of all rows
+};
+
+/// What it answers: the outputs, and the gradients of all that it was given.
+template <class Number>
+struct generalized_answer {
+  view<Number, 4> y;        // [B, T, H, E]
+  view<Number, 3> dself;    // [B, T, H]
+  view<Number, 4> dpast;    // [B, T, H, S]; 0 where nothing is read
+  view<Number, 4> dinput;   // [B, T, H, E]
+  view<Number, 4> dbefore;  // [B, P, H, E]
+};
+
+/// y_t = alpha_t x_t + sum_{p in R_t} beta_{t,p} y_p with (alpha, beta) = weigh(self, past), and its
+/// adjoint, t descending from S = dY:
+///   dalpha_t = <s_t, x_t>,  dbeta_{t,p} = <s_t, y_p>,  dx_t = alpha_t s_t,  s_p += beta_{t,p} s_t
+/// that is S = (I - B)^-T dY    (arXiv 2605.31367)
+/// layout    any strides
+/// numerics  that of Number; slots outside R_t are not read
+/// effects   every element of the answer is written
+template <class Number>
+void generalized_backward(const generalized_call<Number>& u,
+                          const generalized_answer<Number>& out) {
+  const index_t B = u.dy.extent(0), T = u.dy.extent(1), H = u.dy.extent(2), E = u.dy.extent(3);
+  const index_t P = u.before.extent(1), slots = u.past.extent(3);
+  const auto at = [](index_t i) { return static_cast<std::size_t>(i); };
+  for (index_t b = 0; b < B; ++b)
+    for (index_t h = 0; h < H; ++h) {
+      const auto row = [&](index_t p) {
+        return p < P ? &u.before(b, p, h, 0) : &out.y(b, p - P, h, 0);
+      };
+      std::vector<weighed_row<Number>> weighed;
+      for (index_t t = 0; t < T; ++t) {
+        std::vector<Number> z{u.self(b, t, h)};
+        for (const auto& [p, slot] : u.reads(P + t)) z.push_back(u.past(b, t, h, slot));
+        weighed.push_back(weigh<Number>(u.kind, z, u.smallest_normal));
+        const auto& c = weighed.back().p;
+        for (index_t e = 0; e < E; ++e) {
+          Number sum = c[0] * u.input(b, t, h, e);
+          std::size_t i = 1;
+          for (const auto& [p, slot] : u.reads(P + t)) sum = sum + c[i++] * row(p)[e];
+          out.y(b, t, h, e) = sum;
+        }
+      }
+
+      std::vector<std::vector<Number>> s;
+      for (index_t p = 0; p < P + T; ++p) {
+        s.emplace_back();
+        for (index_t e = 0; e < E; ++e)
+          s.back().push_back(p < P ? u.dafter(b, p, h, e)
+                                   : u.dafter(b, p, h, e) + u.dy(b, p - P, h, e));
+      }
+      for (index_t t = T; t-- > 0;) {
+        const auto reads = u.reads(P + t);
+        const auto& c = weighed[at(t)].p;
+        std::vector<Number> dc(reads.size() + 1, Number(0));
+        for (index_t e = 0; e < E; ++e) {
+          const Number given = s[at(P + t)][at(e)];
+          dc[0] = dc[0] + given * u.input(b, t, h, e);
+          out.dinput(b, t, h, e) = c[0] * given;
+          for (std::size_t i = 0; i < reads.size(); ++i) {
+            Number& to = s[at(reads[i].position)][at(e)];
+            dc[i + 1] = dc[i + 1] + given * row(reads[i].position)[e];
+            to = to + c[i + 1] * given;
+          }
+        }
+        const auto dz = weigh_backward<Number>(u.kind, weighed[at(t)], dc);
+        out.dself(b, t, h) = dz[0];
+        for (index_t k = 0; k < slots; ++k) out.dpast(b, t, h, k) = Number(0);
+        for (std::size_t i = 0; i < reads.size(); ++i)
+          out.dpast(b, t, h, reads[i].level) = dz[i + 1];
+      }
+      for (index_t p = 0; p < P; ++p)
+        for (index_t e = 0; e < E; ++e) out.dbefore(b, p, h, e) = s[at(p)][at(e)];
+    }
 }
 
 /// Turns logits into coefficients, as core/types.hpp defines them for each `weights`.

@@ -8,6 +8,7 @@
 #include <maslin/core/aligned.hpp>
 #include <maslin/core/check.hpp>
 #include <maslin/core/record.hpp>
+#include <maslin/scan/state.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -31,6 +32,14 @@ struct row_walker {
   History history;
   std::vector<row_read> reads;     // of one token, farthest first
   aligned_vector<S> coefficients;  // of one head of one token: itself, then `reads`
+};
+
+/// Memory of calls beside the state's value.
+template <class S>
+struct row_workspace {
+  scratch<S> numbers;
+  scratch<index_t> indices;
+  scratch<row_read> reads;
 };
 
 /// For each sequence of a batch: its position and the rows that token `position` or a later one may
@@ -191,6 +200,8 @@ class row_state {
     return walkers_.list[static_cast<std::size_t>(i)];
   }
 
+  [[nodiscard]] row_workspace<S>& workspace() noexcept { return workspace_; }
+
   /// Coefficients of a token are padded to a multiple of this, a whole number of registers.
   static constexpr std::size_t coefficient_lanes = 16;
 
@@ -259,6 +270,7 @@ class row_state {
   std::vector<History> histories_;
   aligned_vector<S> rows_;
   walkers walkers_;
+  row_workspace<S> workspace_;
 };
 
 }  // namespace maslin::inline MASLIN_ABI::scan

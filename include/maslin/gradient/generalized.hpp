@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// The adjoint of the generalised mixer with coefficients given or made of gate logits.
+
+#include <maslin/gradient/call.hpp>
+#include <maslin/gradient/row_walk.hpp>
+#include <maslin/mixer/generalized.hpp>
+#include <maslin/recurrence/weigh_gradient.hpp>
+
+#include <algorithm>
+#include <array>
+
+namespace maslin::inline MASLIN_ABI::gradient {
+
+/// Gradients of generalized, t descending from s = dy:
+///   dalpha_t = <s_t, x_t>,  dbeta_{t,p} = <s_t, y_p>,  dx_t = alpha_t s_t,  s_p += beta_{t,p} s_t
+/// that is S = (I - B)^-T dY (arXiv 2605.31367, Y = AX + BY). Logits: their gradients come from those of
+/// the coefficients, which are made anew (`weigh_row_gradient`).
+///
+/// shapes    those of `tokens`, dy [B, T, H, E]   dstate, as `initial`: empty, or at the position after
+///           the last token
+/// layout    last axes unit stride, B, T and H strides free
+/// aliasing  a gradient must not overlap anything else of the call
+/// numerics  s: one fma a reader, the last reader first, then dy; scalar products: 16 chains of fma over
+///           E, added by halves. The same bytes in every policy, for every thread count, and for
+///           segments handed over by dstate. NaN in dy passes to the rows that it was made of, in its
+///           head. Slots that are not read get 0
+/// cost      3 B*H*E*sum_t(|R_t| + 1) multiply-adds, and the exp of the weights twice. Memory: the
+///           adjoint cache, the gradients of all T rows of a sequence, is dinput itself where it is asked
+///           for and overwritten, else T H E numbers a thread; a state's rows a thread; both in dstate,
+///           which the first call allocates
+/// effects   dstate enters as the gradient of the final state, an empty one as zero, and leaves as that
+///           of the initial state, at its position. exec::chunked walks time in order
+/// throws    shape_error before any write; std::bad_alloc, also before
+template <class S, class Pattern, weights W>
+struct generalized<maslin::generalized<S, Pattern, W>> {
+  using mixer_t = maslin::generalized<S, Pattern, W>;
+  using tokens = typename mixer_t::tokens;
+  using saved = typename mixer_t::saved;
+  using gradients = typename mixer_t::gradients;
+  using state = typename mixer_t::state;
+
+  template <class Policy>
+  static void run(const mixer_t& mixer, const Policy& policy, const tokens& u, const saved& keep,
+                  const view<const S, 4>& dy, const gradients& d, state& dstate) {
+    const check::caller who{"generalized", "backward"};
+    scan::check_policy(who, policy);
+    run_rows_back(policy, checked(mixer, who, u, keep, dy, d, dstate), keep.initial, dstate);
+  }
+
+ private:
+  /// A view [B, T, H, ...] as a pointer and strides.
+  template <class T>
+  struct heads_of {
+    T* first = nullptr;
+    index_t batch = 0, time = 0, head = 0;
+
+    template <int Rank>
+    [[nodiscard]] static heads_of in(const view<T, Rank>& v) noexcept {
+      return {v.data_handle(), v.stride(0), v.stride(1), v.stride(2)};
+    }
+    explicit operator bool() const noexcept { return first != nullptr; }
+    void shift(index_t b, index_t t) noexcept {
+      if (first != nullptr) first += b * batch + t * time;
+    }
+    [[nodiscard]] T* at(index_t t, index_t h) const noexcept { return first + t * time + h * head; }
+  };
+
+  struct kernel {
+    heads_of<const S> self, past, input, y, dy;
+    heads_of<S> dself, dpast, dinput;
+    index_t H, E, slots;
+    bool accumulate;
+    std::array<row_pair<S>, 1> kinds{};
+
+    [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
+      kernel k = *this;
+      for (auto* rows : {&k.self, &k.past, &k.input, &k.y, &k.dy}) rows->shift(b, t);
+      for (auto* rows : {&k.dself, &k.dpast, &k.dinput}) rows->shift(b, t);
+      return k;
+    }
+    /// dinput is the adjoint cache: a row is needed until its own token has been visited.
+    [[nodiscard]] bool in_place() const noexcept { return dinput && !accumulate; }
+
+    void place(S* memory, const S* before, index_t size, S*) noexcept {
+      kinds[0] = {.now = y.first,
+                  .dnow = in_place() ? dinput.first : memory + size,
+                  .old = before,
+                  .dold = memory,
+                  .now_time = y.time,
+                  .now_head = y.head,
+                  .dnow_time = in_place() ? dinput.time : H * E,
+                  .dnow_head = in_place() ? dinput.head : E,
+                  .width = H * E,
+                  .count = E};
+    }
+    template <class V>
+    void open(index_t, head_range) const noexcept {}
+
+    template <class V>
+    void token(index_t t, index_t h, std::span<const scan::row_read> reads,
+               S* scratch) const noexcept {
+      const row_pair<S>& rows = kinds[0];
+      const auto n = static_cast<index_t>(reads.size());
+      const auto padded =
+          (n + recurrence::row_lanes) / recurrence::row_lanes * recurrence::row_lanes;
+      S *const p = scratch, *const dp = scratch + padded, *const z = dp + padded;
+      const auto slot = [&](index_t i) {
+        return maslin::rows::is_dense<Pattern> ? i : reads[static_cast<std::size_t>(i)].level;
+      };
+      const auto row = [&](index_t i) { return reads[static_cast<std::size_t>(i)].offset; };
+      p[0] = *self.at(t, h);
+      for (index_t i = 0; i < n; ++i) p[i + 1] = past.at(t, h)[slot(i)];
+      if constexpr (W != weights::given) {
+        std::copy_n(p, n + 1, z);
+        recurrence::weigh_row<W, V>(p, n + 1);
+      }
+      S* const s = rows.gradient(t, h);
+      combine_rows<V>(s, dy.at(t, h), E, [](V a, V b) { return a + b; });
+      if (dself || dpast) {
+        const S* x = input.at(t, h);
+        recurrence::dot_rows<V>(
+            s, E, n + 1, [&](index_t i) { return i == 0 ? x : rows.value(row(i - 1), h); }, dp);
+        recurrence::weigh_row_gradient<W, V>(z, p, dp, n + 1);
+        if (dself) store<S>(dself.at(t, h), dp[0], all_lanes<S>{}, accumulate);
+        if (dpast) {
+          if (!accumulate) std::fill_n(dpast.at(t, h), slots, S(0));
+          for (index_t i = 0; i < n; ++i)
+            store<S>(dpast.at(t, h) + slot(i), dp[i + 1], all_lanes<S>{}, accumulate);
+        }
+      }
+      give_rows<V>(
+          s, E, n, [&](index_t i) { return rows.gradient(row(i), h); },
+          [&](index_t i) { return p[i + 1]; });
+      if (dinput) {
+        const V alpha = lane<V>::broadcast(p[0]);
+        if (accumulate)
+          combine_rows<V>(dinput.at(t, h), s, E,
+                          [&](V a, V b) { return lane<V>::fma(alpha, b, a); });
+        else
+          combine_rows<V>(s, s, E, [&](V a, V) { return alpha * a; });
+      }
+    }
+  };
+
+  static back_source<kernel> checked(const mixer_t& mixer, const check::caller& who,
+                                     const tokens& u, const saved& keep, const view<const S, 4>& dy,
+                                     const gradients& d, const state& dstate) {
+    check::count(who, "heads", mixer.heads);
+    check::count(who, "value_dim", mixer.value_dim);
+    const index_t B = u.input.extent(0), T = u.input.extent(1), H = mixer.heads,
+                  E = mixer.value_dim;
+    const index_t width = maslin::rows::width(who, {H, E});
+    const index_t needed = maslin::rows::check_state(who, mixer.pattern, keep.initial, u.offsets,
+                                                     {B, T}, width, "saved.initial");
+    expect_dstate(who, mixer.pattern, keep.initial, dstate, u.offsets, T);
+    const std::array<index_t, 4> values{B, T, H, E};
+    constexpr const char* axes = "[B, T, H, E]";
+    memory_of_call memory(who);
+    memory.reads("self", "[B, T, H]", u.self, {B, T, H});
+    memory.reads("past", maslin::rows::check_past(who, u.past, {B, T, H}, needed));
+    memory.reads("input", axes, u.input, values);
+    memory.reads("saved.y", axes, keep.y, values);
+    memory.reads("saved.initial", keep.initial.memory());
+    memory.reads("dy", axes, dy, values);
+    memory.writes("dstate", dstate.memory());
+    memory.writes("gradients.self", "[B, T, H]", d.self, {B, T, H});
+    memory.writes("gradients.past", "[B, T, H, S]", d.past, {B, T, H, u.past.extent(3)});
+    memory.writes("gradients.input", axes, d.input, values);
+    using in = heads_of<const S>;
+    using out = heads_of<S>;
+    const kernel first{.self = in::in(u.self),
+                       .past = in::in(u.past),
+                       .input = in::in(u.input),
+                       .y = in::in(keep.y),
+                       .dy = in::in(dy),
+                       .dself = out::in(d.self),
+                       .dpast = out::in(d.past),
+                       .dinput = out::in(d.input),
+                       .H = H,
+                       .E = E,
+                       .slots = u.past.extent(3),
+                       .accumulate = d.accumulate};
+    const bool caches = d.input.data_handle() == nullptr || d.accumulate;
+    return {.first = first,
+            .batch = B,
+            .length = T,
+            .offsets = u.offsets,
+            .heads = H,
+            .token_numbers = caches ? width : 0};
+  }
+};
+
+}  // namespace maslin::inline MASLIN_ABI::gradient
