@@ -51,26 +51,9 @@ struct generalized<maslin::generalized<S, Pattern, W>> {
   }
 
  private:
-  /// A view [B, T, H, ...] as a pointer and strides.
-  template <class T>
-  struct heads_of {
-    T* first = nullptr;
-    index_t batch = 0, time = 0, head = 0;
-
-    template <int Rank>
-    [[nodiscard]] static heads_of in(const view<T, Rank>& v) noexcept {
-      return {v.data_handle(), v.stride(0), v.stride(1), v.stride(2)};
-    }
-    explicit operator bool() const noexcept { return first != nullptr; }
-    void shift(index_t b, index_t t) noexcept {
-      if (first != nullptr) first += b * batch + t * time;
-    }
-    [[nodiscard]] T* at(index_t t, index_t h) const noexcept { return first + t * time + h * head; }
-  };
-
   struct kernel {
-    heads_of<const S> self, past, input, y, dy;
-    heads_of<S> dself, dpast, dinput;
+    head_rows<const S> self, past, input, y, dy;
+    head_rows<S> dself, dpast, dinput;
     index_t H, E, slots;
     bool accumulate;
     std::array<row_pair<S>, 1> kinds{};
@@ -84,7 +67,7 @@ struct generalized<maslin::generalized<S, Pattern, W>> {
     /// dinput is the adjoint cache: a row is needed until its own token has been visited.
     [[nodiscard]] bool in_place() const noexcept { return dinput && !accumulate; }
 
-    void place(S* memory, const S* before, index_t size, S*) noexcept {
+    void place(S* memory, const S* before, index_t size, index_t, S*) noexcept {
       kinds[0] = {.now = y.first,
                   .dnow = in_place() ? dinput.first : memory + size,
                   .old = before,
@@ -104,44 +87,54 @@ struct generalized<maslin::generalized<S, Pattern, W>> {
                S* scratch) const noexcept {
       const row_pair<S>& rows = kinds[0];
       const auto n = static_cast<index_t>(reads.size());
-      const auto padded =
-          (n + recurrence::row_lanes) / recurrence::row_lanes * recurrence::row_lanes;
+      const index_t padded =
+          (n + recurrence::row_lanes - 1) / recurrence::row_lanes * recurrence::row_lanes;
       S *const p = scratch, *const dp = scratch + padded, *const z = dp + padded;
-      const auto slot = [&](index_t i) {
-        return maslin::rows::is_dense<Pattern> ? i : reads[static_cast<std::size_t>(i)].level;
-      };
-      const auto row = [&](index_t i) { return reads[static_cast<std::size_t>(i)].offset; };
       p[0] = *self.at(t, h);
-      for (index_t i = 0; i < n; ++i) p[i + 1] = past.at(t, h)[slot(i)];
+      for (index_t i = 1; i < n; ++i) p[i] = past.at(t, h)[slot(reads, i)];
       if constexpr (W != weights::given) {
-        std::copy_n(p, n + 1, z);
-        recurrence::weigh_row<W, V>(p, n + 1);
+        std::copy_n(p, n, z);
+        recurrence::weigh_row<W, V>(p, n);
       }
       S* const s = rows.gradient(t, h);
       combine_rows<V>(s, dy.at(t, h), E, [](V a, V b) { return a + b; });
       if (dself || dpast) {
-        const S* x = input.at(t, h);
+        const S* const x = input.at(t, h);
         recurrence::dot_rows<V>(
-            s, E, n + 1, [&](index_t i) { return i == 0 ? x : rows.value(row(i - 1), h); }, dp);
-        recurrence::weigh_row_gradient<W, V>(z, p, dp, n + 1);
-        if (dself) store<S>(dself.at(t, h), dp[0], all_lanes<S>{}, accumulate);
-        if (dpast) {
-          if (!accumulate) std::fill_n(dpast.at(t, h), slots, S(0));
-          for (index_t i = 0; i < n; ++i)
-            store<S>(dpast.at(t, h) + slot(i), dp[i + 1], all_lanes<S>{}, accumulate);
-        }
+            s, E, n, [&](index_t i) { return i == 0 ? x : rows.value(reads[at(i)].offset, h); },
+            dp);
+        if constexpr (W != weights::given) recurrence::weigh_row_gradient<W, V>(z, p, dp, n);
+        give_logits(t, h, reads, dp);
       }
       give_rows<V>(
-          s, E, n, [&](index_t i) { return rows.gradient(row(i), h); },
-          [&](index_t i) { return p[i + 1]; });
-      if (dinput) {
-        const V alpha = lane<V>::broadcast(p[0]);
-        if (accumulate)
-          combine_rows<V>(dinput.at(t, h), s, E,
-                          [&](V a, V b) { return lane<V>::fma(alpha, b, a); });
-        else
-          combine_rows<V>(s, s, E, [&](V a, V) { return alpha * a; });
-      }
+          s, E, 1, n, [&](index_t i) { return rows.gradient(reads[at(i)].offset, h); }, p);
+      give_input<V>(t, h, p[0], s);
+    }
+
+   private:
+    [[nodiscard]] static std::size_t at(index_t i) noexcept { return static_cast<std::size_t>(i); }
+    /// Reads of a dense pattern are the positions 0, 1, ..., and so are its slots.
+    [[nodiscard]] static index_t slot(std::span<const scan::row_read> reads, index_t i) noexcept {
+      return maslin::rows::is_dense<Pattern> ? i - 1 : reads[at(i)].level;
+    }
+
+    void give_logits(index_t t, index_t h, std::span<const scan::row_read> reads,
+                     const S* d) const noexcept {
+      if (dself) store<S>(dself.at(t, h), d[0], all_lanes<S>{}, accumulate);
+      if (!dpast) return;
+      S* const to = dpast.at(t, h);
+      if (!accumulate) std::fill_n(to, slots, S(0));
+      for (index_t i = 1; i < static_cast<index_t>(reads.size()); ++i)
+        store<S>(to + slot(reads, i), d[i], all_lanes<S>{}, accumulate);
+    }
+
+    template <class V>
+    void give_input(index_t t, index_t h, S own, S* s) const noexcept {
+      const V alpha = lane<V>::broadcast(own);
+      if (in_place())
+        combine_rows<V>(s, s, E, [&](V a, V) { return alpha * a; });
+      else if (dinput)
+        combine_rows<V>(dinput.at(t, h), s, E, [&](V a, V b) { return lane<V>::fma(alpha, b, a); });
     }
   };
 
@@ -169,16 +162,16 @@ struct generalized<maslin::generalized<S, Pattern, W>> {
     memory.writes("gradients.self", "[B, T, H]", d.self, {B, T, H});
     memory.writes("gradients.past", "[B, T, H, S]", d.past, {B, T, H, u.past.extent(3)});
     memory.writes("gradients.input", axes, d.input, values);
-    using in = heads_of<const S>;
-    using out = heads_of<S>;
-    const kernel first{.self = in::in(u.self),
-                       .past = in::in(u.past),
-                       .input = in::in(u.input),
-                       .y = in::in(keep.y),
-                       .dy = in::in(dy),
-                       .dself = out::in(d.self),
-                       .dpast = out::in(d.past),
-                       .dinput = out::in(d.input),
+    using in = head_rows<const S>;
+    using out = head_rows<S>;
+    const kernel first{.self = in::of(u.self),
+                       .past = in::of(u.past),
+                       .input = in::of(u.input),
+                       .y = in::of(keep.y),
+                       .dy = in::of(dy),
+                       .dself = out::of(d.self),
+                       .dpast = out::of(d.past),
+                       .dinput = out::of(d.input),
                        .H = H,
                        .E = E,
                        .slots = u.past.extent(3),

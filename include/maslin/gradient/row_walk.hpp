@@ -20,6 +20,23 @@
 
 namespace maslin::inline MASLIN_ABI::gradient {
 
+/// A view [B, T, H, ...] as a pointer and strides.
+template <class T>
+struct head_rows {
+  T* first = nullptr;
+  index_t batch = 0, time = 0, head = 0;
+
+  template <int Rank>
+  [[nodiscard]] static head_rows of(const view<T, Rank>& v) noexcept {
+    return {v.data_handle(), v.stride(0), v.stride(1), v.stride(2)};
+  }
+  explicit operator bool() const noexcept { return first != nullptr; }
+  void shift(index_t b, index_t t) noexcept {
+    if (first != nullptr) first += b * batch + t * time;
+  }
+  [[nodiscard]] T* at(index_t t, index_t h) const noexcept { return first + t * time + h * head; }
+};
+
 /// Rows of one kind, values [H, E] or keys [H, K], with their gradients. A row is a number: t for
 /// token t of the call, ~e for entry e of the state before it.
 template <class S>
@@ -76,19 +93,19 @@ struct row_sequence {
   }
 };
 
-/// sum += coefficient(i) s for the gradients of all rows i that a token reads; s is a head of `count`
-/// numbers.
-template <class V, class S, class Row, class Coefficient>
-inline void give_rows(const S* s, index_t count, index_t rows, const Row& row,
-                      const Coefficient& coefficient) noexcept {
+/// row(i) += coefficients[i] s for i in [first, last), the gradients of rows that a token reads; s is a
+/// head of `count` numbers.
+template <class V, class S, class Row>
+inline void give_rows(const S* s, index_t count, index_t first, index_t last, const Row& row,
+                      const S* coefficients) noexcept {
   using L = lane<V>;
   scan::for_each_piece<V, 4, 2, 1>(
       count, [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
         V given[static_cast<std::size_t>(C)];
         scan::load_piece(given, s + c, n);
-        for (index_t i = 0; i < rows; ++i) {
+        for (index_t i = first; i < last; ++i) {
           S* to = row(i) + c;
-          const V weight = L::broadcast(coefficient(i));
+          const V weight = L::broadcast(coefficients[i]);
           V sum[static_cast<std::size_t>(C)];
           scan::load_piece(sum, to, n);
           each<C>([&](int k) { sum[k] = L::fma(weight, given[k], sum[k]); });
@@ -112,13 +129,13 @@ inline void combine_rows(S* to, const S* from, index_t count, const F& f) noexce
 
 /// What a mixer of rows makes of a checked backward call. A *kernel* is one sequence:
 ///   shifted(b, t)            itself, moved to sequence b of the batch and token t
-///   place(memory, before, size, sums)   told where its scratch, which begins with `size` numbers for
-///                            the gradients of the state before, that state and its sums of parameters
-///                            lie
+///   place(memory, before, size, length, sums)   told its tokens, and where its scratch, which begins
+///                            with `size` numbers for the gradients of the state before, that state
+///                            and its sums of parameters lie
 ///   kinds                    its rows, `row_pair`s
 ///   open<V>(length, heads)   before the last token
-///   token<V>(t, h, reads, scratch)   head h of token t
-/// `scratch` is `scratch_rows` rows of numbers, padded, for a head's own coefficient and the reads'.
+///   token<V>(t, h, reads, scratch)   head h of token t; of `reads` the first is the token itself
+/// `scratch` is `coefficient_rows` padded rows of a number for each of the reads, then `head_numbers`.
 template <class Kernel>
 struct back_source {
   Kernel first;
@@ -126,6 +143,7 @@ struct back_source {
   std::span<const index_t> offsets{};
   index_t heads = 1;
   index_t token_numbers = 0;     // scratch of a token
+  index_t head_numbers = 0;      // scratch of a head
   index_t sequence_numbers = 0;  // sums of parameters
 
   [[nodiscard]] index_t sequences() const noexcept {
@@ -153,11 +171,11 @@ struct head_range {
 
 namespace detail {
 
-inline constexpr index_t scratch_rows = 3;
+inline constexpr index_t coefficient_rows = 3;
 
 /// How the workspace of a call is cut: `slots` sequences at a time, each in `runs` tasks.
 struct back_layout {
-  index_t slots, runs, heads_of_run, entries, levels, width, slot_numbers, row, sums;
+  index_t slots, runs, heads_of_run, entries, levels, width, slot_numbers, run_numbers, sums;
 
   template <class Source, class State>
   back_layout(const Source& source, const State& before, index_t threads) {
@@ -170,13 +188,13 @@ struct back_layout {
     width = before.width();
     levels = before.history(0).levels().size();
     constexpr auto pad = static_cast<index_t>(State::coefficient_lanes);
-    row = (levels + 1 + pad - 1) / pad * pad;
-    slot_numbers =
-        (entries * width + source.longest() * source.token_numbers + pad - 1) / pad * pad;
+    const auto padded = [](index_t n) { return (n + pad - 1) / pad * pad; };
+    run_numbers = coefficient_rows * padded(levels + 1) + padded(source.head_numbers);
+    slot_numbers = padded(entries * width + source.longest() * source.token_numbers);
     sums = sequences * source.sequence_numbers;
   }
   [[nodiscard]] std::size_t numbers() const {
-    return static_cast<std::size_t>(slots * (slot_numbers + runs * scratch_rows * row) + sums);
+    return static_cast<std::size_t>(slots * (slot_numbers + runs * run_numbers) + sums);
   }
   [[nodiscard]] std::size_t indices() const {
     return static_cast<std::size_t>(slots * runs * 4 * entries);
@@ -221,7 +239,8 @@ void walk_back(const Kernel& kernel, const row_sequence& q, const pattern::table
   for (const auto& kind : kernel.kinds) open_kind(kind, q, dstate, b, heads);
   kernel.template open<V>(q.length, heads);
   for (index_t t = q.length; t-- > 0;) {
-    std::size_t n = 0;
+    std::size_t n = 1;
+    reads[0] = {t, 0};
     pattern::for_each_read(levels, q.first + t, [&](index_t position, index_t level) {
       reads[n++] = {q.row_of(position), level};
     });
@@ -261,9 +280,9 @@ const typename State::scalar_type* run_back_on(Executor& where, index_t threads,
   S* const numbers = memory.numbers.reserve(cut.numbers());
   index_t* const indices = memory.indices.reserve(cut.indices());
   scan::row_read* const reads =
-      memory.reads.reserve(static_cast<std::size_t>(cut.slots * cut.runs * cut.levels));
+      memory.reads.reserve(static_cast<std::size_t>(cut.slots * cut.runs * (cut.levels + 1)));
   S* const coefficients = numbers + cut.slots * cut.slot_numbers;
-  S* const sums = coefficients + cut.slots * cut.runs * scratch_rows * cut.row;
+  S* const sums = coefficients + cut.slots * cut.runs * cut.run_numbers;
   std::fill_n(sums, cut.sums, S(0));
   for (index_t base = 0; base < sequences; base += cut.slots) {
     const index_t now = std::min(cut.slots, sequences - base);
@@ -275,11 +294,11 @@ const typename State::scalar_type* run_back_on(Executor& where, index_t threads,
           sequence_of(before, dstate, b, source.tokens(b), indices + i * 4 * cut.entries);
       auto kernel = source.kernel(b);
       kernel.place(numbers + slot * cut.slot_numbers, before.row(b, 0), cut.entries * cut.width,
-                   sums + b * source.sequence_numbers);
+                   q.length, sums + b * source.sequence_numbers);
       const index_t begin = i % cut.runs * cut.heads_of_run;
       walk_back<V>(kernel, q, before.history(b).levels(), dstate, b,
                    {begin, std::min(begin + cut.heads_of_run, source.heads)},
-                   reads + i * cut.levels, coefficients + i * scratch_rows * cut.row);
+                   reads + i * (cut.levels + 1), coefficients + i * cut.run_numbers);
     });
   }
   go_back();

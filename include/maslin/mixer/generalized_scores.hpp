@@ -4,6 +4,7 @@
 /// \file
 /// The generalised mixer of arXiv 2605.31367 with coefficients from queries and keys, and ChaCAL.
 
+#include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
 #include <maslin/mixer/rows.hpp>
 #include <maslin/recurrence/weigh.hpp>
@@ -92,6 +93,25 @@ struct generalized_scores {
     }
   };
 
+  /// What `backward` needs beside the tokens: the outputs, which stay the caller's, and the state
+  /// before the first token.
+  struct saved {
+    view<const S, 4> y{};  // [B, T, H, E]
+    state initial;
+
+    /// Memory that it holds itself.
+    [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
+  };
+  /// Gradients of `tokens` and of the biases. One whose pointer is null is not computed.
+  struct gradients {
+    view<S, 4> query{};       // [B, T, H, K]
+    view<S, 4> key{};         // [B, T, H, K]
+    view<S, 4> input{};       // [B, T, H, E]
+    view<S, 2> bias{};        // [H, L], summed over tokens and sequences
+    view<S, 1> self_bias{};   // [H], likewise
+    bool accumulate = false;  ///< adds to what is there
+  };
+
   /// The empty state of `batch` sequences of at most `capacity` tokens; see generalized::make_state.
   /// throws    shape_error for a negative or absurd size or what is no pattern, std::bad_alloc
   [[nodiscard]] state make_state(index_t batch, index_t capacity) const {
@@ -115,6 +135,38 @@ struct generalized_scores {
     scan::run_rows(policy, checked(who, u, y, h), h);
   }
 
+  /// Room for what `backward` needs of `batch` sequences in a state of capacity `T`; one of another
+  /// capacity is copied anew by the first scan.
+  /// throws    as `make_state`
+  [[nodiscard]] saved make_saved(index_t batch, index_t T = default_capacity,
+                                 index_t /*every*/ = 0) const {
+    return {.y = {}, .initial = make_state(batch, T)};
+  }
+  /// The same scan, which also fills `keep`: y must stay as it is until `backward`, and must not be
+  /// input.
+  /// throws    as `scan`; std::bad_alloc, also before any write
+  template <scan::policy Policy>
+  void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
+    const check::caller who{"generalized_scores", "scan"};
+    scan::check_policy(who, policy);
+    const auto source = checked(who, u, y, h);
+    rows::expect_apart(who, u.input, y);
+    keep.initial = h;
+    keep.y = y;
+    scan::run_rows(policy, source, h);
+  }
+
+  /// The gradients of a loss from dy, its gradient with respect to y; see
+  /// <maslin/gradient/generalized_scores.hpp>, which defines it.
+  template <scan::policy Policy, class Adjoint = gradient::generalized_scores<generalized_scores>>
+  void backward(const Policy& policy, const tokens& u, const saved& keep, view<const S, 4> dy,
+                const gradients& d, state& dstate) const {
+    static_assert(complete<Adjoint>,
+                  "generalized_scores::backward is defined in "
+                  "<maslin/gradient/generalized_scores.hpp>: include it");
+    Adjoint::run(*this, policy, u, keep, dy, d, dstate);
+  }
+
   /// Decode: one token of every sequence, on the caller's thread. No allocation, no lock.
   /// throws    shape_error before any write
   void step(const token& u, output_token y, state& h) const {
@@ -123,6 +175,8 @@ struct generalized_scores {
   }
 
  private:
+  friend gradient::generalized_scores<generalized_scores>;
+
   struct kernel {
     static constexpr bool dense = false;
 
