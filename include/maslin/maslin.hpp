@@ -17,8 +17,8 @@
 #include <maslin/gradient/delta_rule.hpp>
 #include <maslin/gradient/diagonal.hpp>
 #include <maslin/gradient/generalized.hpp>
-#include <maslin/gradient/hlru.hpp>
 #include <maslin/gradient/generalized_scores.hpp>
+#include <maslin/gradient/hlru.hpp>
 #include <maslin/gradient/linear_attention.hpp>
 #include <maslin/gradient/rglru.hpp>
 #include <maslin/gradient/selective_ssm.hpp>

@@ -204,7 +204,7 @@ void generalized_backward(const generalized_call<Number>& u,
             to = to + c[i + 1] * given;
           }
         }
-        const auto dz = weigh_backward<Number>(u.kind, weighed[at(t)], dc);
+        const auto dz = weigh_backward<Number>(weighed[at(t)], dc);
         out.dself(b, t, h) = dz[0];
         for (index_t k = 0; k < slots; ++k) out.dpast(b, t, h, k) = Number(0);
         for (std::size_t i = 0; i < reads.size(); ++i)

@@ -99,7 +99,7 @@ class scores_head {
           to = to + c[i + 1] * sigma;
         }
       }
-      give_scores(t, reads, weigh_backward<Number>(u_.kind, rows_[at(t)], dc));
+      give_scores(t, reads, weigh_backward<Number>(rows_[at(t)], dc));
     }
     copy_before();
   }
