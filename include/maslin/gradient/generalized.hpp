@@ -52,6 +52,8 @@ struct generalized<maslin::generalized<S, Pattern, W>> {
 
  private:
   struct kernel {
+    static constexpr index_t tile = maslin::rows::is_dense<Pattern> ? 8 : 1;
+
     head_rows<const S> self, past, input, y, dy;
     head_rows<S> dself, dpast, dinput;
     index_t H, E, slots;
@@ -80,35 +82,40 @@ struct generalized<maslin::generalized<S, Pattern, W>> {
                   .count = E};
     }
     template <class V>
-    void open(index_t, head_range) const noexcept {}
+    void begin(index_t, head_range) const noexcept {}
 
     template <class V>
-    void token(index_t t, index_t h, std::span<const scan::row_read> reads,
-               S* scratch) const noexcept {
-      const row_pair<S>& rows = kinds[0];
-      const auto n = static_cast<index_t>(reads.size());
-      const index_t padded =
-          (n + recurrence::row_lanes - 1) / recurrence::row_lanes * recurrence::row_lanes;
-      S *const p = scratch, *const dp = scratch + padded, *const z = dp + padded;
-      p[0] = *self.at(t, h);
-      for (index_t i = 1; i < n; ++i) p[i] = past.at(t, h)[slot(reads, i)];
+    void open(head_token<S>& w) const noexcept {
+      const S* const slots_of = past.at(w.t, w.h);
+      w.c[0] = *self.at(w.t, w.h);
+      for (index_t i = 1; i < w.count(); ++i) w.c[i] = slots_of[slot(w.reads, i)];
       if constexpr (W != weights::given) {
-        std::copy_n(p, n, z);
-        recurrence::weigh_row<W, V>(p, n);
+        std::copy_n(w.c, w.count(), w.z);
+        recurrence::weigh_row<W, V>(w.c, w.count());
       }
-      S* const s = rows.gradient(t, h);
-      combine_rows<V>(s, dy.at(t, h), E, [](V a, V b) { return a + b; });
-      if (dself || dpast) {
-        const S* const x = input.at(t, h);
-        recurrence::dot_rows<V>(
-            s, E, n, [&](index_t i) { return i == 0 ? x : rows.value(reads[at(i)].offset, h); },
-            dp);
-        if constexpr (W != weights::given) recurrence::weigh_row_gradient<W, V>(z, p, dp, n);
-        give_logits(t, h, reads, dp);
-      }
-      give_rows<V>(
-          s, E, 1, n, [&](index_t i) { return rows.gradient(reads[at(i)].offset, h); }, p);
-      give_input<V>(t, h, p[0], s);
+      S* const s = kinds[0].gradient(w.t, w.h);
+      combine_rows<V>(s, dy.at(w.t, w.h), E, [](V a, V b) { return a + b; });
+      w.sigma = s;
+    }
+    template <class V>
+    void weigh(const head_token<S>& w) const noexcept {
+      w.d[0] = recurrence::dot_row<V>(w.sigma, input.at(w.t, w.h), E);
+      recurrence::weigh_row_gradient<W, V>(w.z, w.c, w.d, w.count());
+      if (dself) store<S>(dself.at(w.t, w.h), w.d[0], all_lanes<S>{}, accumulate);
+      if (!dpast) return;
+      S* const to = dpast.at(w.t, w.h);
+      if (!accumulate) std::fill_n(to, slots, S(0));
+      for (index_t i = 1; i < w.count(); ++i)
+        store<S>(to + slot(w.reads, i), w.d[i], all_lanes<S>{}, accumulate);
+    }
+    template <class V>
+    void close(const head_token<S>& w) const noexcept {
+      const V alpha = lane<V>::broadcast(w.c[0]);
+      if (in_place())
+        combine_rows<V>(dinput.at(w.t, w.h), w.sigma, E, [&](V, V b) { return alpha * b; });
+      else if (dinput)
+        combine_rows<V>(dinput.at(w.t, w.h), w.sigma, E,
+                        [&](V a, V b) { return lane<V>::fma(alpha, b, a); });
     }
 
    private:
@@ -116,25 +123,6 @@ struct generalized<maslin::generalized<S, Pattern, W>> {
     /// Reads of a dense pattern are the positions 0, 1, ..., and so are its slots.
     [[nodiscard]] static index_t slot(std::span<const scan::row_read> reads, index_t i) noexcept {
       return maslin::rows::is_dense<Pattern> ? i - 1 : reads[at(i)].level;
-    }
-
-    void give_logits(index_t t, index_t h, std::span<const scan::row_read> reads,
-                     const S* d) const noexcept {
-      if (dself) store<S>(dself.at(t, h), d[0], all_lanes<S>{}, accumulate);
-      if (!dpast) return;
-      S* const to = dpast.at(t, h);
-      if (!accumulate) std::fill_n(to, slots, S(0));
-      for (index_t i = 1; i < static_cast<index_t>(reads.size()); ++i)
-        store<S>(to + slot(reads, i), d[i], all_lanes<S>{}, accumulate);
-    }
-
-    template <class V>
-    void give_input(index_t t, index_t h, S own, S* s) const noexcept {
-      const V alpha = lane<V>::broadcast(own);
-      if (in_place())
-        combine_rows<V>(s, s, E, [&](V a, V) { return alpha * a; });
-      else if (dinput)
-        combine_rows<V>(dinput.at(t, h), s, E, [&](V a, V b) { return lane<V>::fma(alpha, b, a); });
     }
   };
 

@@ -58,6 +58,8 @@ struct generalized_scores<maslin::generalized_scores<S, Pattern, W, A>> {
 
  private:
   struct kernel {
+    static constexpr index_t tile = maslin::rows::is_dense<Pattern> ? 8 : 1;
+
     head_rows<const S> query, key, input, y, dy;
     head_rows<S> dquery, dkey, dinput;
     const S* bias;       // may be null
@@ -119,7 +121,7 @@ struct generalized_scores<maslin::generalized_scores<S, Pattern, W, A>> {
 
     /// The rows w = (1 - g) x + g y of the call, the bytes of those that the scan kept.
     template <class V>
-    void open(index_t length, head_range heads) const noexcept {
+    void begin(index_t length, head_range heads) const noexcept {
       if constexpr (A == direct::rows) {
         using L = lane<V>;
         const V g = L::broadcast(feedback), rest = L::broadcast(1 - feedback);
@@ -133,114 +135,99 @@ struct generalized_scores<maslin::generalized_scores<S, Pattern, W, A>> {
     }
 
     template <class V>
-    void token(index_t t, index_t h, std::span<const scan::row_read> reads,
-               S* scratch) const noexcept {
-      const auto n = static_cast<index_t>(reads.size());
-      const index_t padded =
-          (n + recurrence::row_lanes - 1) / recurrence::row_lanes * recurrence::row_lanes;
-      S *const c = scratch, *const d = scratch + padded, *const z = d + padded;
-      const row_pair<S>& values = kinds[0];
-      scores<V>(t, h, reads, z);
-      std::copy_n(z, n, c);
-      recurrence::weigh_row<W, V>(c, n);
-      S* const omega = values.gradient(t, h);
-      const S* const sigma = through_row<V>(t, h, c[0], omega, z + padded);
-      const S* const own = A == direct::rows ? values.value(t, h) : input.at(t, h);
-      recurrence::dot_rows<V>(
-          sigma, E, n,
-          [&](index_t i) { return i == 0 ? own : values.value(reads[at(i)].offset, h); }, d);
-      give_rows<V>(
-          sigma, E, 1, n, [&](index_t i) { return values.gradient(reads[at(i)].offset, h); }, c);
-      give_input<V>(t, h, c[0], sigma, omega);
-      recurrence::weigh_row_gradient<W, V>(z, c, d, n);
-      add_biases(h, reads, d);
-      for (index_t i = 0; i < n; ++i) d[i] = scale * d[i];
-      give_query<V>(t, h, reads, d);
-      give_keys<V>(t, h, reads, d);
-    }
-
-   private:
-    [[nodiscard]] static std::size_t at(index_t i) noexcept { return static_cast<std::size_t>(i); }
-
-    /// The logits, the bytes of the scan.
-    template <class V>
-    void scores(index_t t, index_t h, std::span<const scan::row_read> reads, S* z) const noexcept {
-      recurrence::dot_rows<V>(
-          query.at(t, h), K, static_cast<index_t>(reads.size()),
-          [&](index_t i) { return kinds[1].value(reads[at(i)].offset, h); }, z);
-      const S* const offset = bias == nullptr ? nullptr : bias + h * bias_head;
-      z[0] = lane<S>::fma(z[0], scale, self_bias == nullptr ? S(0) : self_bias[h * self_bias_head]);
-      for (std::size_t i = 1; i < reads.size(); ++i)
-        z[i] = lane<S>::fma(z[i], scale, offset == nullptr ? S(0) : offset[reads[i].level]);
-    }
-
-    /// sigma, for direct::self in the place of omega.
-    template <class V>
-    [[nodiscard]] const S* through_row(index_t t, index_t h, S c, S* omega,
-                                       S* sigma) const noexcept {
+    void open(head_token<S>& w) const noexcept {
+      scores<V>(w);
+      std::copy_n(w.z, w.count(), w.c);
+      recurrence::weigh_row<W, V>(w.c, w.count());
+      S* const omega = kinds[0].gradient(w.t, w.h);
+      const S* const given = dy.at(w.t, w.h);
       if constexpr (A == direct::self) {
-        combine_rows<V>(omega, dy.at(t, h), E, [](V a, V b) { return a + b; });
-        return omega;
+        combine_rows<V>(omega, given, E, [](V a, V b) { return a + b; });
+        w.sigma = omega;
       } else {
         using L = lane<V>;
         const V g = L::broadcast(feedback),
-                inverse = L::broadcast(1 / lane<S>::fma(-feedback, c, S(1)));
-        std::copy_n(omega, E, sigma);
-        combine_rows<V>(sigma, dy.at(t, h), E, [=](V a, V b) { return inverse * L::fma(g, a, b); });
-        return sigma;
+                inverse = L::broadcast(1 / lane<S>::fma(-feedback, w.c[0], S(1)));
+        std::copy_n(omega, E, w.more);
+        combine_rows<V>(w.more, given, E, [=](V a, V b) { return inverse * L::fma(g, a, b); });
+        w.sigma = w.more;
       }
     }
-
     template <class V>
-    void give_input(index_t t, index_t h, S c, const S* sigma, S* omega) const noexcept {
+    void weigh(const head_token<S>& w) const noexcept {
+      const S* const own = A == direct::rows ? kinds[0].value(w.t, w.h) : input.at(w.t, w.h);
+      w.d[0] = recurrence::dot_row<V>(w.sigma, own, E);
+      recurrence::weigh_row_gradient<W, V>(w.z, w.c, w.d, w.count());
+      add_biases(w);
+      for (index_t i = 0; i < w.count(); ++i) w.d[i] = scale * w.d[i];
+    }
+    [[nodiscard]] const S* query_of(const head_token<S>& w) const noexcept {
+      return query.at(w.t, w.h);
+    }
+    /// Where it is not wanted it is made in scratch, behind sigma.
+    [[nodiscard]] S* dquery_of(const head_token<S>& w) const noexcept {
+      return dquery ? dquery.at(w.t, w.h) : w.more + (A == direct::rows ? E : 0);
+    }
+    /// The part of its own key.
+    template <class V>
+    void begin_query(const head_token<S>& w) const noexcept {
+      S* const to = dquery_of(w);
+      const V d = lane<V>::broadcast(w.d[0]);
+      if (!dquery || !accumulate) std::fill_n(to, K, S(0));
+      combine_rows<V>(to, key.at(w.t, w.h), K, [=](V a, V b) { return lane<V>::fma(d, b, a); });
+    }
+    template <class V>
+    void give_own_key(const head_token<S>& w) const noexcept {
+      if (!dkey) return;
+      const V d = lane<V>::broadcast(w.d[0]);
+      combine_rows<V>(dkey.at(w.t, w.h), query.at(w.t, w.h), K,
+                      [=](V a, V b) { return lane<V>::fma(d, b, a); });
+    }
+    template <class V>
+    void close(const head_token<S>& w) const noexcept {
       using L = lane<V>;
       if (!dinput) return;
-      const V own = L::broadcast(c), rest = L::broadcast(1 - feedback);
-      combine_rows<V>(omega, sigma, E, [=](V a, V b) {
+      const V own = L::broadcast(w.c[0]), rest = L::broadcast(1 - feedback);
+      S* const omega = kinds[0].gradient(w.t, w.h);
+      combine_rows<V>(omega, w.sigma, E, [=](V a, V b) {
         if constexpr (A == direct::self)
           return own * b;
         else
           return rest * L::fma(own, b, a);
       });
-      if (accumulate) combine_rows<V>(dinput.at(t, h), omega, E, [](V a, V b) { return a + b; });
+      if (accumulate)
+        combine_rows<V>(dinput.at(w.t, w.h), omega, E, [](V a, V b) { return a + b; });
     }
 
-    void add_biases(index_t h, std::span<const scan::row_read> reads, const S* d) const noexcept {
+   private:
+    /// The logits, the bytes of the scan.
+    template <class V>
+    void scores(const head_token<S>& w) const noexcept {
+      recurrence::dot_rows<V>(
+          query.at(w.t, w.h), K, w.count(),
+          [&](index_t i) {
+            const index_t row = i == 0 ? w.t : w.reads[static_cast<std::size_t>(i)].offset;
+            return kinds[1].value(row, w.h);
+          },
+          w.z);
+      const S* const offset = bias == nullptr ? nullptr : bias + w.h * bias_head;
+      const S own = self_bias == nullptr ? S(0) : self_bias[w.h * self_bias_head];
+      w.z[0] = lane<S>::fma(w.z[0], scale, own);
+      for (index_t i = 1; i < w.count(); ++i)
+        w.z[i] = lane<S>::fma(w.z[i], scale, offset == nullptr ? S(0) : offset[level(w, i)]);
+    }
+    /// Of a tile of a dense pattern the reads are listed for its last token.
+    [[nodiscard]] static index_t level(const head_token<S>& w, index_t i) noexcept {
+      return maslin::rows::is_dense<Pattern> ? w.count() - 1 - i
+                                             : w.reads[static_cast<std::size_t>(i)].level;
+    }
+
+    void add_biases(const head_token<S>& w) const noexcept {
       if (sums_of_head == 0) return;
-      S* const to = sums + h * sums_of_head;
-      to[0] += d[0];
+      S* const to = sums + w.h * sums_of_head;
+      to[0] += w.d[0];
       if (sums_of_head > 1)
-        for (std::size_t i = 1; i < reads.size(); ++i) to[1 + reads[i].level] += d[i];
-    }
-
-    template <class V>
-    void give_query(index_t t, index_t h, std::span<const scan::row_read> reads,
-                    const S* d) const noexcept {
-      if (!dquery) return;
-      const auto row = [&](index_t i) { return kinds[1].value(reads[at(i)].offset, h); };
-      scan::for_each_piece<V, 4, 2, 1>(
-          K, [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
-            V sum[static_cast<std::size_t>(C)];
-            S* const to = dquery.at(t, h) + c;
-            each<C>([&](int k) { sum[k] = lane<V>::broadcast(S(0)); });
-            if (accumulate) scan::load_piece(sum, to, n);
-            scan::add_rows(
-                sum, static_cast<index_t>(reads.size()), n, [&](index_t i) { return row(i) + c; },
-                [&](index_t i) { return d[i]; });
-            scan::store_piece(to, sum, n);
-          });
-    }
-
-    /// Where dkey is not wanted, the keys of the state before, which are read first.
-    template <class V>
-    void give_keys(index_t t, index_t h, std::span<const scan::row_read> reads,
-                   const S* d) const noexcept {
-      index_t first = 0, last = static_cast<index_t>(reads.size());
-      if (!dkey)
-        for (first = 1; last > first && reads[at(last - 1)].offset >= 0;) --last;
-      give_rows<V>(
-          query.at(t, h), K, first, last,
-          [&](index_t i) { return kinds[1].gradient(reads[at(i)].offset, h); }, d);
+        for (index_t i = 1; i < w.count(); ++i) to[1 + level(w, i)] += w.d[i];
     }
   };
 
@@ -301,7 +288,7 @@ struct generalized_scores<maslin::generalized_scores<S, Pattern, W, A>> {
             .offsets = u.offsets,
             .heads = H,
             .token_numbers = first.token_numbers(),
-            .head_numbers = A == direct::rows ? mixer.value_dim : 0,
+            .head_numbers = mixer.key_dim + (A == direct::rows ? mixer.value_dim : 0),
             .sequence_numbers = H * first.sums_of_head};
   }
 

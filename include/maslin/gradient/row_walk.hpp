@@ -9,6 +9,7 @@
 /// in this order whatever the calls, so that segments handed over give the bytes of one call.
 
 #include <maslin/core/check.hpp>
+#include <maslin/gradient/row_pair.hpp>
 #include <maslin/pattern/reads.hpp>
 #include <maslin/scan/solve.hpp>
 
@@ -19,47 +20,6 @@
 #include <type_traits>
 
 namespace maslin::inline MASLIN_ABI::gradient {
-
-/// A view [B, T, H, ...] as a pointer and strides.
-template <class T>
-struct head_rows {
-  T* first = nullptr;
-  index_t batch = 0, time = 0, head = 0;
-
-  template <int Rank>
-  [[nodiscard]] static head_rows of(const view<T, Rank>& v) noexcept {
-    return {v.data_handle(), v.stride(0), v.stride(1), v.stride(2)};
-  }
-  explicit operator bool() const noexcept { return first != nullptr; }
-  void shift(index_t b, index_t t) noexcept {
-    if (first != nullptr) first += b * batch + t * time;
-  }
-  [[nodiscard]] T* at(index_t t, index_t h) const noexcept { return first + t * time + h * head; }
-};
-
-/// Rows of one kind, values [H, E] or keys [H, K], with their gradients. A row is a number: t for
-/// token t of the call, ~e for entry e of the state before it.
-template <class S>
-struct row_pair {
-  const S* now = nullptr;  // of token 0 of the call
-  S* dnow = nullptr;       // null: not wanted
-  const S* old = nullptr;  // of entry 0 of the state before
-  S* dold = nullptr;
-  index_t now_time = 0, now_head = 0, dnow_time = 0, dnow_head = 0;
-  index_t width = 0;   // from entry to entry, H (E + K)
-  index_t column = 0;  // where the kind begins in an entry
-  index_t count = 0;   // numbers of a head
-  bool adds = false;   // dnow holds numbers to which gradients are added
-
-  [[nodiscard]] const S* value(index_t row, index_t h) const noexcept {
-    return row >= 0 ? now + row * now_time + h * now_head : old + ~row * width + h * count;
-  }
-  [[nodiscard]] S* gradient(index_t row, index_t h) const noexcept {
-    return row >= 0 ? dnow + row * dnow_time + h * dnow_head : dold + ~row * width + h * count;
-  }
-  /// True if somebody waits for the gradient of this row.
-  [[nodiscard]] bool wanted(index_t row) const noexcept { return row < 0 || dnow != nullptr; }
-};
 
 /// Positions that a state holds, ascending, and the entries that they lie in.
 struct held_rows {
@@ -93,51 +53,35 @@ struct row_sequence {
   }
 };
 
-/// row(i) += coefficients[i] s for i in [first, last), the gradients of rows that a token reads; s is a
-/// head of `count` numbers.
-template <class V, class S, class Row>
-inline void give_rows(const S* s, index_t count, index_t first, index_t last, const Row& row,
-                      const S* coefficients) noexcept {
-  using L = lane<V>;
-  scan::for_each_piece<V, 4, 2, 1>(
-      count, [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
-        V given[static_cast<std::size_t>(C)];
-        scan::load_piece(given, s + c, n);
-        for (index_t i = first; i < last; ++i) {
-          S* to = row(i) + c;
-          const V weight = L::broadcast(coefficients[i]);
-          V sum[static_cast<std::size_t>(C)];
-          scan::load_piece(sum, to, n);
-          each<C>([&](int k) { sum[k] = L::fma(weight, given[k], sum[k]); });
-          scan::store_piece(to, sum, n);
-        }
-      });
-}
+/// One head of one token on its way back. The numbers of its reads lie in padded rows, its own first.
+template <class S>
+struct head_token {
+  index_t t = 0, h = 0;
+  std::span<const scan::row_read> reads{};
+  S *c = nullptr, *d = nullptr, *z = nullptr;  // coefficients, their gradients, logits
+  S* more = nullptr;                           // `head_numbers`
+  const S* sigma = nullptr;                    // what it gives to the values that it read
 
-/// to <- f(to, from) for `count` numbers.
-template <class V, class S, class F>
-inline void combine_rows(S* to, const S* from, index_t count, const F& f) noexcept {
-  scan::for_each_piece<V, 4, 1>(count,
-                                [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
-                                  V a[static_cast<std::size_t>(C)], b[static_cast<std::size_t>(C)];
-                                  scan::load_piece(a, to + c, n);
-                                  scan::load_piece(b, from + c, n);
-                                  each<C>([&](int k) { a[k] = f(a[k], b[k]); });
-                                  scan::store_piece(to + c, a, n);
-                                });
-}
+  [[nodiscard]] index_t count() const noexcept { return static_cast<index_t>(reads.size()); }
+};
 
 /// What a mixer of rows makes of a checked backward call. A *kernel* is one sequence:
+///   tile                     tokens that go back together: several where all read the same rows
+///   kinds                    its rows, `row_pair`s: values, and keys if there are any
 ///   shifted(b, t)            itself, moved to sequence b of the batch and token t
 ///   place(memory, before, size, length, sums)   told its tokens, and where its scratch, which begins
 ///                            with `size` numbers for the gradients of the state before, that state
 ///                            and its sums of parameters lie
-///   kinds                    its rows, `row_pair`s
-///   open<V>(length, heads)   before the last token
-///   token<V>(t, h, reads, scratch)   head h of token t; of `reads` the first is the token itself
-/// `scratch` is `coefficient_rows` padded rows of a number for each of the reads, then `head_numbers`.
+///   begin<V>(length, heads)  before the last token
+///   open<V>(w)               the coefficients and sigma of a token, all later ones having given
+///   weigh<V>(w)              d, then from the coefficients' gradients what is given to keys
+///   query_of(w), dquery_of(w), begin_query<V>(w), give_own_key<V>(w)   where there are keys
+///   close<V>(w)              last
+/// Of the reads of a `head_token` the first is the token itself.
 template <class Kernel>
 struct back_source {
+  using kernel_type = Kernel;
+
   Kernel first;
   index_t batch = 1, length = 1;
   std::span<const index_t> offsets{};
@@ -172,10 +116,14 @@ struct head_range {
 namespace detail {
 
 inline constexpr index_t coefficient_rows = 3;
+/// Rows that the tokens of a tile take one after another, so that they stay in a first-level cache.
+inline constexpr index_t exchanged_rows = 16;
+static_assert(exchanged_rows <= row_batch<float>::most);
 
 /// How the workspace of a call is cut: `slots` sequences at a time, each in `runs` tasks.
 struct back_layout {
-  index_t slots, runs, heads_of_run, entries, levels, width, slot_numbers, run_numbers, sums;
+  index_t slots, runs, heads_of_run, entries, levels, width, slot_numbers, row, token_numbers,
+      run_numbers, sums;
 
   template <class Source, class State>
   back_layout(const Source& source, const State& before, index_t threads) {
@@ -189,7 +137,9 @@ struct back_layout {
     levels = before.history(0).levels().size();
     constexpr auto pad = static_cast<index_t>(State::coefficient_lanes);
     const auto padded = [](index_t n) { return (n + pad - 1) / pad * pad; };
-    run_numbers = coefficient_rows * padded(levels + 1) + padded(source.head_numbers);
+    row = padded(levels + 1);
+    token_numbers = coefficient_rows * row + padded(source.head_numbers);
+    run_numbers = Source::kernel_type::tile * token_numbers;
     slot_numbers = padded(entries * width + source.longest() * source.token_numbers);
     sums = sequences * source.sequence_numbers;
   }
@@ -231,21 +181,85 @@ void close_kind(const row_pair<S>& kind, const row_sequence& q, State& dstate, i
                   dstate.row(b, q.before.entries[i]) + kind.column + h * kind.count);
 }
 
+/// Values of rows [first, last) that tokens of a tile read, a few rows at a time for all its tokens.
+template <class V, class Kernel, class S>
+void exchange_values(const Kernel& kernel, std::span<head_token<S>> tile, index_t first,
+                     index_t last) noexcept {
+  for (index_t i = first; i < last; i += exchanged_rows) {
+    const index_t end = std::min(i + exchanged_rows, last);
+    for (std::size_t k = tile.size(); k-- > 0;)
+      gradient::exchange_values<V>(tile[k].sigma, kernel.kinds[0].count,
+                                   batch_of(kernel.kinds[0], tile[k].reads, tile[k].h, i, end),
+                                   tile[k].c + i, tile[k].d + i);
+  }
+}
+
+/// The same for keys: those that the first token of the tile reads come first, then those of the tile,
+/// its last token first.
+template <class V, class Kernel, class S>
+void exchange_keys(const Kernel& kernel, std::span<head_token<S>> tile) noexcept {
+  const row_pair<S>& keys = kernel.kinds[1];
+  const index_t shared = tile[0].count();
+  const auto go = [&](const head_token<S>& w, index_t first, index_t last) {
+    for (index_t i = first; i < last; i += exchanged_rows)
+      gradient::exchange_keys<V>(
+          kernel.query_of(w), kernel.dquery_of(w), keys.count,
+          batch_of(keys, w.reads, w.h, i, std::min(i + exchanged_rows, last)), w.d + i);
+  };
+  for (const head_token<S>& w : tile) kernel.template begin_query<V>(w);
+  for (index_t i = 1; i < shared; i += exchanged_rows)
+    for (std::size_t k = tile.size(); k-- > 0;)
+      go(tile[k], i, std::min(i + exchanged_rows, shared));
+  for (std::size_t k = tile.size(); k-- > 0;) {
+    kernel.template give_own_key<V>(tile[k]);
+    go(tile[k], shared, tile[k].count());
+  }
+}
+
+/// One head of tokens [tile[0].t, ...] that read the rows of the last of them as far as they are earlier.
+template <class V, class Kernel, class S>
+void tile_back(const Kernel& kernel, std::span<head_token<S>> tile) noexcept {
+  const index_t shared = tile[0].count();
+  for (std::size_t k = tile.size(); k-- > 0;) {
+    kernel.template open<V>(tile[k]);
+    exchange_values<V>(kernel, tile.subspan(k, 1), shared, tile[k].count());
+  }
+  exchange_values<V>(kernel, tile, 1, shared);
+  for (std::size_t k = tile.size(); k-- > 0;) kernel.template weigh<V>(tile[k]);
+  if constexpr (std::tuple_size_v < decltype(kernel.kinds) >> 1) exchange_keys<V>(kernel, tile);
+  for (const head_token<S>& w : tile) kernel.template close<V>(w);
+}
+
 /// One task: some heads of sequence b.
 template <class V, class Kernel, class State, class S>
 void walk_back(const Kernel& kernel, const row_sequence& q, const pattern::table& levels,
-               State& dstate, index_t b, head_range heads, scan::row_read* reads,
-               S* scratch) noexcept {
+               State& dstate, index_t b, head_range heads, scan::row_read* reads, S* scratch,
+               const back_layout& cut) noexcept {
   for (const auto& kind : kernel.kinds) open_kind(kind, q, dstate, b, heads);
-  kernel.template open<V>(q.length, heads);
-  for (index_t t = q.length; t-- > 0;) {
+  kernel.template begin<V>(q.length, heads);
+  std::array<head_token<S>, static_cast<std::size_t>(Kernel::tile)> tile;
+  for (index_t end = q.length; end > 0;) {
+    const index_t begin = std::max<index_t>(0, end - Kernel::tile);
     std::size_t n = 1;
-    reads[0] = {t, 0};
-    pattern::for_each_read(levels, q.first + t, [&](index_t position, index_t level) {
+    pattern::for_each_read(levels, q.first + end - 1, [&](index_t position, index_t level) {
       reads[n++] = {q.row_of(position), level};
     });
-    for (index_t h = heads.begin; h < heads.end; ++h)
-      kernel.template token<V>(t, h, std::span<const scan::row_read>(reads, n), scratch);
+    const auto count = static_cast<std::size_t>(end - begin);
+    for (index_t h = heads.begin; h < heads.end; ++h) {
+      for (std::size_t k = 0; k < count; ++k) {
+        S* const at = scratch + static_cast<index_t>(k) * cut.token_numbers;
+        // A tile of several tokens is of a pattern that adds a row a token, the last one.
+        tile[k] = {.t = begin + static_cast<index_t>(k),
+                   .h = h,
+                   .reads = {reads, n - (count - 1 - k)},
+                   .c = at,
+                   .d = at + cut.row,
+                   .z = at + 2 * cut.row,
+                   .more = at + 3 * cut.row};
+      }
+      tile_back<V>(kernel, std::span(tile).first(count));
+    }
+    end = begin;
   }
   for (const auto& kind : kernel.kinds) close_kind(kind, q, dstate, b, heads);
 }
@@ -298,7 +312,7 @@ const typename State::scalar_type* run_back_on(Executor& where, index_t threads,
       const index_t begin = i % cut.runs * cut.heads_of_run;
       walk_back<V>(kernel, q, before.history(b).levels(), dstate, b,
                    {begin, std::min(begin + cut.heads_of_run, source.heads)},
-                   reads + i * (cut.levels + 1), coefficients + i * cut.run_numbers);
+                   reads + i * (cut.levels + 1), coefficients + i * cut.run_numbers, cut);
     });
   }
   go_back();

@@ -197,6 +197,33 @@ template <class V, class S>
   return dot_row<V>(a, b, n, [](int, V x) { return x; });
 }
 
+/// out[i] = the chains of row i added by halves, for up to lane<V>::width rows of `row_lanes` chains,
+/// lanes being rows: the bits of `fold_lanes`.
+template <class V, class S>
+inline void fold_chains(const S* chains, index_t rows, S* out) noexcept {
+  using L = lane<V>;
+  if constexpr (L::width == 1) {
+    V part[detail::row_registers<V>];
+    each<detail::row_registers<V>>([&](int c) { part[c] = chains[c]; });
+    *out = detail::fold_lanes(part, [](S x, S y) { return x + y; });
+  } else {
+    const auto add = [&](auto lanes) {
+      V quarter[4][4];
+      each<4>(
+          [&](int q) { simd::load_columns<V, 4>(chains + 4 * q, row_lanes, lanes, quarter[q]); });
+      V sum[4];
+      each<4>([&](int c) {
+        sum[c] = (quarter[0][c] + quarter[2][c]) + (quarter[1][c] + quarter[3][c]);
+      });
+      L::store(out, (sum[0] + sum[2]) + (sum[1] + sum[3]), lanes);
+    };
+    if (rows == L::width)
+      add(all_lanes<V>{});
+    else
+      add(static_cast<int>(rows));
+  }
+}
+
 /// out[i] = <a, row(i)> for i < count, the bits of `dot_row`: a register of rows is added at a time,
 /// lanes being rows.
 template <class V, class S, class Row>
@@ -216,20 +243,7 @@ inline void dot_rows(const S* a, index_t n, index_t count, const Row& row, S* ou
         each<detail::row_registers<V>>(
             [&](int c) { L::store(chains + r * row_lanes + c * width, part[c]); });
       }
-      const auto add = [&](auto lanes) {
-        V quarter[4][4];
-        each<4>(
-            [&](int q) { simd::load_columns<V, 4>(chains + 4 * q, row_lanes, lanes, quarter[q]); });
-        V sum[4];
-        each<4>([&](int c) {
-          sum[c] = (quarter[0][c] + quarter[2][c]) + (quarter[1][c] + quarter[3][c]);
-        });
-        L::store(out + i, (sum[0] + sum[2]) + (sum[1] + sum[3]), lanes);
-      };
-      if (rows == width)
-        add(all_lanes<V>{});
-      else
-        add(static_cast<int>(rows));
+      fold_chains<V>(chains, rows, out + i);
     }
   }
 }
