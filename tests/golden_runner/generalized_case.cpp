@@ -2,6 +2,7 @@
 #include "case.hpp"
 #include "check.hpp"
 #include "paths.hpp"
+#include "replay.hpp"
 #include "runs.hpp"
 
 #include <maslin/core/view.hpp>
@@ -62,6 +63,59 @@ std::vector<double> by_reference(const reference::pattern_reads& reads, const ro
   return y;
 }
 
+const char* const gradient_names[] = {"d_alpha", "d_beta", "d_x"};
+
+/// Gradients of alpha, of the slots and of x.
+template <class N>
+std::vector<std::vector<N>> backward(const reference::pattern_reads& reads, const rows_problem& p) {
+  const index_t T = p.steps, E = p.width, S = p.slots;
+  const auto self = numbers<N>(p.self), past = numbers<N>(p.past), input = numbers<N>(p.input),
+             dy = numbers<N>(p.dy);
+  const std::vector<N> nothing, dafter(dy.size(), N(0));
+  std::vector<N> y(input.size()), dself(self.size()), dpast(past.size()), dinput(input.size()),
+      dbefore;
+  const auto rows = [&](auto& v) { return row_major(v.data(), 1, T, 1, E); };
+  reference::generalized_backward<N>({.kind = maslin::weights::given,
+                                      .reads = reads,
+                                      .smallest_normal = 0,
+                                      .self = row_major(self.data(), 1, T, 1),
+                                      .past = row_major(past.data(), 1, T, 1, S),
+                                      .input = rows(input),
+                                      .before = row_major(nothing.data(), 1, 0, 1, E),
+                                      .dy = rows(dy),
+                                      .dafter = rows(dafter)},
+                                     {.y = rows(y),
+                                      .dself = row_major(dself.data(), 1, T, 1),
+                                      .dpast = row_major(dpast.data(), 1, T, 1, S),
+                                      .dinput = rows(dinput),
+                                      .dbefore = row_major(dbefore.data(), 1, 0, 1, E)});
+  return {dself, dpast, dinput};
+}
+
+/// The case's gradients; that of beta [T, T] goes to the slots of the pattern, zeros elsewhere.
+std::vector<std::vector<double>> read_gradients(const test_case& test,
+                                                const reference::pattern_reads& reads,
+                                                rows_problem& p) {
+  if (!test.has("d_out")) return {};
+  const index_t T = p.steps, E = p.width;
+  p.dy = test.values("d_out", {T, E});
+  const auto dbeta = test.values("d_beta", {T, T});
+  std::vector<double> dpast(p.past.size(), 0.0);
+  for (index_t t = 0; t < T; ++t)
+    for (const auto& [position, slot] : reads(t))
+      row_major(dpast.data(), T, p.slots)(t, slot) = row_major(dbeta.data(), T, T)(t, position);
+  std::vector<std::vector<double>> all{test.values("d_alpha", {T}), dpast,
+                                       test.values("d_x", {T, E})};
+  for (const auto& d : all) refuse_vacuous(d);
+  return all;
+}
+
+void compare_gradients(const std::string& path, const std::vector<std::vector<double>>& got,
+                       const std::vector<target>& want, verdict& into) {
+  for (std::size_t k = 0; k < got.size(); ++k)
+    into.compare(path, gradient_names[k], got[k], want[k]);
+}
+
 /// The residual alpha x - (I - B) y of a float run, and what is allowed of it.
 struct residual {
   std::vector<double> value;
@@ -95,7 +149,7 @@ residual residual_of(const reference::pattern_reads& reads, const rows_problem& 
 }  // namespace
 
 void run_generalized(const test_case& test, verdict& into) {
-  test.allow_only({"x", "alpha", "beta", "mask", "y"});
+  test.allow_only({"x", "alpha", "beta", "mask", "y", "d_out", "d_alpha", "d_beta", "d_x"});
   const shape size = test.extents("x", 2);
   rows_problem p{.pattern = test.pattern(), .steps = size[0], .width = size[1]};
   const index_t T = p.steps, E = p.width;
@@ -116,16 +170,36 @@ void run_generalized(const test_case& test, verdict& into) {
       row_major(p.input.data(), 1, T, 1, E), row_major(y.data(), 1, T, 1, E));
   into.compare("dense reference", "y", y, want);
 
+  std::vector<target> gradients;
+  for (const auto& d : read_gradients(test, reads, p))
+    gradients.push_back(target::within(d, relative_tolerance(test, T), largest_finite(d)));
+  if (!p.dy.empty()) compare_gradients("reference", backward<double>(reads, p), gradients, into);
+
   same_bytes doubles, floats;
   generalized_paths<double>(p, extent::all, [&](const outcome& run) {
-    into.compare("double " + run.path, "y", run.y, want);
+    if (run.gradients.empty())
+      into.compare("double " + run.path, "y", run.y, want);
+    else
+      compare_gradients("double " + run.path, run.gradients, gradients, into);
     into.count_path();
     doubles.check(run, into);
   });
-  for (auto* values : {&p.self, &p.past, &p.input}) *values = to_float(std::move(*values));
+  for (auto* values : {&p.self, &p.past, &p.input, &p.dy}) *values = to_float(std::move(*values));
+  gradients.clear();
+  if (!p.dy.empty()) {
+    const auto bounds = backward<maslin::test::tracked<double>>(reads, p);
+    generalized_paths<double>(p, extent::one, [&](const outcome& run) {
+      for (std::size_t k = 0; k < run.gradients.size(); ++k)
+        gradients.push_back(tracked_target(run.gradients[k], bounds[k]));
+    });
+  }
   generalized_paths<float>(p, extent::all, [&](const outcome& run) {
-    const residual r = residual_of(reads, p, run.y);
-    into.compare("float " + run.path, "residual of y", r.value, r.none);
+    if (run.gradients.empty()) {
+      const residual r = residual_of(reads, p, run.y);
+      into.compare("float " + run.path, "residual of y", r.value, r.none);
+    } else {
+      compare_gradients("float " + run.path, run.gradients, gradients, into);
+    }
     into.count_path();
     floats.check(run, into);
   });

@@ -6,11 +6,50 @@
 
 #include <maslin/core/types.hpp>
 #include <maslin/core/view.hpp>
-#include <maslin/mixer/generalized.hpp>
+#include <maslin/gradient/generalized.hpp>
 
 namespace golden {
 
 namespace detail {
+
+/// A scan that saves and its backward by every policy: the gradients of self, past and input.
+template <class S, class Pattern>
+void run_pattern_back(const maslin::generalized<S, Pattern>& mixer,
+                      const typename maslin::generalized<S, Pattern>::tokens& tokens,
+                      const rows_problem& p, extent paths, const report& each) {
+  namespace exec = maslin::exec;
+  const index_t T = p.steps, E = p.width;
+  const auto dy = converted<S>(p.dy);
+  auto y = unwritten<S>(T * E);
+  auto state = mixer.make_state(1, T);
+  auto keep = mixer.make_saved(1, T);
+  mixer.scan(exec::sequential{}, tokens, maslin::row_major(y.data(), 1, T, 1, E), state, keep);
+  for (const policy& how : policies(paths)) {
+    auto dself = unwritten<S>(T), dpast = unwritten<S>(T * p.slots), dinput = unwritten<S>(T * E);
+    auto dstate = mixer.make_state(1, T);
+    const auto run = [&](const auto& by) {
+      mixer.backward(by, tokens, keep, maslin::row_major(dy.data(), 1, T, 1, E),
+                     {.self = maslin::row_major(dself.data(), 1, T, 1),
+                      .past = maslin::row_major(dpast.data(), 1, T, 1, p.slots),
+                      .input = maslin::row_major(dinput.data(), 1, T, 1, E)},
+                     dstate);
+    };
+    if (how.which == policy::kind::scalar)
+      run(exec::scalar{});
+    else if (how.which == policy::kind::sequential)
+      run(exec::sequential{.threads = how.threads});
+    else
+      run(exec::chunked{.chunk = how.chunk, .threads = how.threads});
+    each({.path = how.name() + " backward",
+          .time = walk::sequential,
+          .y = {},
+          .state = {},
+          .lags = {},
+          .gradients = {{dself.begin(), dself.end()},
+                        {dpast.begin(), dpast.end()},
+                        {dinput.begin(), dinput.end()}}});
+  }
+}
 
 template <class S, class Pattern>
 void run_pattern(const Pattern& pattern, const rows_problem& p, extent paths, const report& each) {
@@ -51,6 +90,7 @@ void run_pattern(const Pattern& pattern, const rows_problem& p, extent paths, co
             .state = {},
             .lags = {}});
     }
+  if (!p.dy.empty()) run_pattern_back(mixer, tokens, p, paths, each);
 }
 
 }  // namespace detail

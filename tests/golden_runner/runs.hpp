@@ -41,6 +41,7 @@ struct rows_problem {
   std::string pattern;
   index_t steps = 0, width = 0, slots = 0;      // T, E, S
   std::vector<double> self{}, past{}, input{};  // [T], [T, S], [T, E]
+  std::vector<double> dy{};                     // [T, E]; empty where a case has no gradients
 };
 template <class S>
 void generalized_paths(const rows_problem& p, extent paths, const report& each);
