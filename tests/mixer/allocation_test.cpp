@@ -304,3 +304,66 @@ TEST_CASE("scratch of gradients is taken by the first call alone",
   check(conv{.channels = D, .weight = row_major(numbers.data(), D, 4), .silu = true},
         conv::tokens{.input = x}, conv::gradients{.weight = row_major(ddecay.data(), D, 4)});
 }
+
+TEST_CASE("a second backward of an RG-LRU and of mixers of rows allocates nothing",
+          "[gradient][allocation]") {
+  constexpr index_t B = 2, T = 20, H = 2, E = 11, D = H * E;
+  const auto numbers = numbers_for<float>(std::array{B, T, H, T});
+  const auto x = row_major(numbers.data(), B, T, D),
+             coefficients = row_major(numbers.data(), B, T, H);
+  const auto values = row_major(numbers.data(), B, T, H, E);
+  std::vector<float> out(static_cast<std::size_t>(B * T * D)), dx(out), dcoefficients(numbers),
+      dself(static_cast<std::size_t>(B * T * H)), ddecay(static_cast<std::size_t>(D));
+  const auto twice = [](const auto& mixer, const auto& tokens, const auto& y, const auto& dy,
+                        const auto& d, index_t capacity) {
+    auto state = [&] {
+      if constexpr (requires { mixer.make_state(B, capacity); })
+        return mixer.make_state(B, capacity);
+      else
+        return mixer.make_state(B);
+    }();
+    auto dstate = state;
+    auto keep = mixer.make_saved(B, capacity);
+    const auto call = [&](const auto& policy) {
+      state.reset();
+      dstate.reset();
+      mixer.scan(exec::sequential{}, tokens, y, state, keep);
+      mixer.backward(policy, tokens, keep, dy, d, dstate);
+    };
+    call(exec::sequential{.threads = 3});
+    call(exec::chunked{.chunk = 4, .threads = 2});
+    CHECK(allocations_of([&] {
+            call(exec::sequential{});
+            call(exec::scalar{});
+            call(exec::sequential{.threads = 3});
+            call(exec::chunked{.chunk = 4, .threads = 2});
+          }) == 0);
+  };
+  using unit = rglru<float>;
+  twice(unit{.channels = D, .decay = row_major(numbers.data(), D)}, unit::tokens{x, x, x, {}},
+        row_major(out.data(), B, T, D), x,
+        unit::gradients{.recurrence_gate = {},
+                        .input_gate = {},
+                        .input = row_major(dx.data(), B, T, D),
+                        .decay = row_major(ddecay.data(), D)},
+        T);
+  using given = generalized<float, pattern::dense>;
+  const auto y = row_major(out.data(), B, T, H, E);
+  // Without the input's gradient the adjoint cache is scratch.
+  twice(given{.heads = H, .value_dim = E, .pattern = {}},
+        given::tokens{coefficients, row_major(numbers.data(), B, T, H, T), values, {}}, y, values,
+        given::gradients{.self = row_major(dself.data(), B, T, H),
+                         .past = row_major(dcoefficients.data(), B, T, H, T),
+                         .input = {}},
+        T);
+  using scores = generalized_scores<float, pattern::cached<pattern::square1>>;
+  scores mixer;
+  mixer.heads = H, mixer.key_dim = E, mixer.value_dim = E;
+  twice(mixer, scores::tokens{values, values, values, {}}, y, values,
+        scores::gradients{.query = row_major(dx.data(), B, T, H, E),
+                          .key = {},
+                          .input = {},
+                          .bias = {},
+                          .self_bias = row_major(ddecay.data(), H)},
+        T);
+}

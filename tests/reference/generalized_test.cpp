@@ -100,3 +100,53 @@ TEST_CASE("scores of two tokens by hand", "[reference][generalized]") {
   CHECK(B[2] == 4);
   CHECK(A[3] == 4.5);
 }
+
+namespace {
+
+struct hand_gradients {
+  std::vector<double> y, dself, dpast, dinput, dbefore;
+};
+
+/// One head of one channel, dense, after the outputs `before`.
+hand_gradients backward(std::vector<double> before, std::vector<double> self,
+                        std::vector<double> past, std::vector<double> x, std::vector<double> dy,
+                        std::vector<double> dafter) {
+  const auto T = static_cast<index_t>(x.size()), P = static_cast<index_t>(before.size());
+  const auto S = static_cast<index_t>(past.size()) / T;
+  hand_gradients g{x, self, past, x, before};
+  const auto rows = [](auto& v) {
+    return row_major(v.data(), 1, static_cast<index_t>(v.size()), 1, 1);
+  };
+  reference::generalized_backward<double>(
+      {.kind = weights::given,
+       .reads = reference::dense_reads(),
+       .smallest_normal = 0,
+       .self = row_major<const double>(self.data(), 1, T, 1),
+       .past = row_major<const double>(past.data(), 1, T, 1, S),
+       .input = rows(x),
+       .before = row_major<const double>(before.data(), 1, P, 1, 1),
+       .dy = rows(dy),
+       .dafter = rows(dafter)},
+      {.y = rows(g.y),
+       .dself = row_major(g.dself.data(), 1, T, 1),
+       .dpast = row_major(g.dpast.data(), 1, T, 1, S),
+       .dinput = rows(g.dinput),
+       .dbefore = row_major(g.dbefore.data(), 1, P, 1, 1)});
+  return g;
+}
+
+}  // namespace
+
+TEST_CASE("gradients of three tokens by hand", "[reference][generalized][gradient]") {
+  // The tokens above. s2 = 4, s1 = 2 + 13 s2, s0 = 1 + 11 s2 + 5 s1.
+  const auto g = backward({}, {2, 3, 7}, {0, 0, 5, 0, 11, 13}, {1, 10, 100}, {1, 2, 4}, {0, 0, 0});
+  CHECK(g.y == std::vector<double>{2, 40, 1242});
+  CHECK(g.dinput == std::vector<double>{2 * 315, 3 * 54, 7 * 4});
+  CHECK(g.dself == std::vector<double>{315 * 1, 54 * 10, 4 * 100});
+  CHECK(g.dpast == std::vector<double>{0, 0, 54 * 2, 0, 4 * 2, 4 * 40});
+  // The same but for the first, which is in the state; what it is given is s0 less its dy.
+  const auto late = backward({2}, {3, 7}, {5, 0, 11, 13}, {10, 100}, {2, 4}, {0, 0, 0});
+  CHECK(late.y == std::vector<double>{40, 1242});
+  CHECK(late.dbefore == std::vector<double>{314});
+  CHECK(late.dpast == std::vector<double>{54 * 2, 0, 4 * 2, 4 * 40});
+}
