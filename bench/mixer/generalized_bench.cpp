@@ -5,10 +5,13 @@
 /// given coefficients, and their time against the number of tokens.
 
 #include "support/contender.hpp"
+#include "support/gradients.hpp"
 #include "support/projection.hpp"
 #include "support/rows.hpp"
+#include "support/truth.hpp"
 
-#include <maslin/mixer/generalized.hpp>
+#include <maslin/gradient/generalized.hpp>
+#include <maslin/reference/generalized.hpp>
 #include <maslin/scan/policy.hpp>
 
 #include <cmath>
@@ -299,6 +302,150 @@ void growth(std::vector<workload>& plan, const settings& s, const std::string& n
                        .take());
 }
 
+/// The gradients of a problem with given coefficients.
+template <class P>
+class rows_backward_problem final : public gradient_problem {
+ public:
+  using data = rows_problem<P>;
+  using mixer = typename data::mixer;
+
+  rows_backward_problem(const corpus& text, const P& p, const sizes_of_rows& n)
+      : of(text, p, n),
+        dy(n.numbers()),
+        dself(of.self.size()),
+        dpast(of.past.size()),
+        dinput(n.numbers()),
+        keep(make().make_saved(n.B, n.T)),
+        state(make().make_state(n.B, n.T)),
+        dstate(state) {
+    embedding(text.bytes, n.tokens()).project(dy.data(), n.tokens(), n.H * n.E, 31, 1.0f, 0.0f);
+    find_truth();
+  }
+  [[nodiscard]] mixer make() const {
+    return {.heads = of.size.H, .value_dim = of.size.E, .pattern = of.of};
+  }
+  [[nodiscard]] maslin::view<float, 4> values(const buffer& b) const {
+    return row_major(b.data(), of.size.B, of.size.T, of.size.H, of.size.E);
+  }
+  [[nodiscard]] typename mixer::gradients gradients() const {
+    const auto [B, T, H, E, capacity] = of.size;
+    return {.self = row_major(dself.data(), B, T, H),
+            .past = row_major(dpast.data(), B, T, H, of.S),
+            .input = values(dinput)};
+  }
+
+  data of;
+  buffer dy, dself, dpast, dinput;
+  typename mixer::saved keep;
+  typename mixer::state state, dstate;
+
+ private:
+  void find_truth() {
+    const auto [B, T, H, E, capacity] = of.size;
+    const index_t S = of.S;
+    const auto self = widened(of.self.data(), of.self.size()),
+               past = widened(of.past.data(), of.past.size()),
+               input = widened(of.input.data(), of.input.size()),
+               wide_dy = widened(dy.data(), dy.size());
+    const std::vector<double> zeros(input.size()), none;
+    std::vector<double> y(zeros), d_self(self), d_past(past), d_input(input), nothing;
+    const auto rows = [&, b = B, t = T, h = H, e = E](auto& v) {
+      return row_major(v.data(), b, t, h, e);
+    };
+    const auto reads = [p = of.of](index_t t) {
+      std::vector<maslin::reference::pattern_read> found;
+      for (const auto& [position, slot] : reads_of(p, t)) found.push_back({position, slot});
+      return found;
+    };
+    maslin::reference::generalized_backward<double>(
+        {.kind = maslin::weights::given,
+         .reads = reads,
+         .smallest_normal = 0,
+         .self = row_major(self.data(), B, T, H),
+         .past = row_major(past.data(), B, T, H, S),
+         .input = rows(input),
+         .before = row_major(none.data(), B, 0, H, E),
+         .dy = rows(wide_dy),
+         .dafter = rows(zeros)},
+        {.y = rows(y),
+         .dself = row_major(d_self.data(), B, T, H),
+         .dpast = row_major(d_past.data(), B, T, H, S),
+         .dinput = rows(d_input),
+         .dbefore = row_major(nothing.data(), B, 0, H, E)});
+    know(dself, d_self);
+    know(dpast, d_past);
+    know(dinput, d_input);
+  }
+};
+
+/// The equations as one writes them: dinput holds the rows' gradients.
+template <class P>
+[[gnu::noinline]] void plain_backward(rows_backward_problem<P>& d) {
+  const auto& p = d.of;
+  const index_t H = p.size.H, E = p.size.E, T = p.size.T, S = p.S;
+  std::copy_n(d.dy.data(), d.dy.size(), d.dinput.data());
+  std::fill_n(d.dpast.data(), d.dpast.size(), 0.0f);
+  for (index_t b = 0; b < p.size.B; ++b)
+    for (index_t t = T; t-- > 0;)
+      for (index_t h = 0; h < H; ++h) {
+        const index_t token = (b * T + t) * H + h;
+        float* __restrict s = d.dinput.data() + token * E;
+        pattern::for_each_read(p.of, t, [&](index_t position, index_t level) {
+          const index_t slot = token * S + (std::is_same_v<P, pattern::dense> ? position : level);
+          const index_t row = ((b * T + position) * H + h) * E;
+          const float* __restrict y = p.y.data() + row;
+          float* __restrict to = d.dinput.data() + row;
+          const float weight = p.past[slot];
+          float dot = 0;
+          for (index_t e = 0; e < E; ++e) {
+            dot += s[e] * y[e];
+            to[e] += weight * s[e];
+          }
+          d.dpast[slot] = dot;
+        });
+        float dot = 0;
+        for (index_t e = 0; e < E; ++e) {
+          dot += s[e] * p.input[token * E + e];
+          s[e] *= p.self[token];
+        }
+        d.dself[token] = dot;
+      }
+}
+
+template <class P>
+workload backward_workload(const std::string& name, const P& p, const sizes_of_rows& n) {
+  using data = rows_backward_problem<P>;
+  workload load;
+  load.mixer = "generalized";
+  load.call = "backward";
+  load.form = name;
+  load.regime = "compute";
+  load.B = n.B;
+  load.T = n.T;
+  load.D = n.H * n.E;
+  const double adds =
+      (total_reads(p, n.T) + static_cast<double>(n.T)) * static_cast<double>(n.B * n.H * n.E);
+  load.preparation = 0.3 + adds * 6e-9;
+  load.prepare = [p, n](const corpus& text) -> std::unique_ptr<problem> {
+    return std::make_unique<data>(text, p, n);
+  };
+  // Chains of T roundings, of numbers of both signs.
+  constexpr double tolerance = 64;
+  add_backward_rows<data>(
+      load, {.elements = n.numbers(), .rows_read = 3, .slots = 2 * adds}, tolerance,
+      [](data& d) {
+        d.state.reset();
+        d.make().scan(exec::sequential{}, d.of.tokens(), d.values(d.of.y), d.state, d.keep);
+      },
+      [](data& d) {
+        d.dstate.reset();
+        d.make().backward(exec::sequential{}, d.of.tokens(), d.keep, d.values(d.dy), d.gradients(),
+                          d.dstate);
+      },
+      [](data& d) { plain_backward(d); });
+  return load;
+}
+
 }  // namespace
 
 std::vector<workload> generalized_workloads(const settings& s) {
@@ -323,6 +470,8 @@ std::vector<workload> generalized_workloads(const settings& s) {
   growth(plan, s, "cached-power2", cached2);
   growth(plan, s, "cached-square1", cached1);
   plan.push_back(given(s, "order4", pattern::order{4}, {1, 4096, 1, 256}));
+  plan.push_back(backward_workload("cached-square1", cached1, {1, 1024, 1, 256}));
+  plan.push_back(backward_workload("dense", pattern::dense{}, {1, 1024, 1, 64}));
   return plan;
 }
 

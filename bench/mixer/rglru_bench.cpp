@@ -5,11 +5,12 @@
 
 #include "support/bound.hpp"
 #include "support/contender.hpp"
+#include "support/gradients.hpp"
 #include "support/naive.hpp"
 #include "support/projection.hpp"
 #include "support/truth.hpp"
 
-#include <maslin/mixer/rglru.hpp>
+#include <maslin/gradient/rglru.hpp>
 #include <maslin/reference/rglru.hpp>
 #include <maslin/scan/policy.hpp>
 
@@ -237,6 +238,152 @@ class rglru_rows {
   workload load_;
 };
 
+/// Gates as probabilities, one sequence from its first token.
+class rglru_backward_problem final : public gradient_problem {
+ public:
+  using mixer = maslin::rglru<float>;
+
+  rglru_backward_problem(const corpus& text, const extents& e)
+      : size(e),
+        r(e.T * e.D),
+        i(r.size()),
+        input(r.size()),
+        y(r.size()),
+        dy(r.size()),
+        decay(e.D),
+        rate(e.D),
+        dr(r.size()),
+        di(r.size()),
+        dinput(r.size()),
+        ddecay(e.D),
+        carry(e.D),
+        keep(make().make_saved(1)),
+        state(make().make_state()),
+        dstate(state) {
+    const embedding tokens(text.bytes, e.T);
+    tokens.project(r.data(), e.T, e.D, 23, 1.5f, 0.0f);
+    tokens.project(i.data(), e.T, e.D, 29, 1.5f, 0.0f);
+    tokens.project(input.data(), e.T, e.D, 31, 1.0f, 0.0f);
+    tokens.project(dy.data(), e.T, e.D, 37, 1.0f, 0.0f);
+    for (auto* gate : {&r, &i})
+      for (index_t k = 0; k < gate->size(); ++k) (*gate)[k] = sigmoid((*gate)[k]);
+    for (index_t d = 0; d < e.D; ++d) {
+      decay[d] = usual_decay + 0.25f * static_cast<float>(d % 9);
+      rate[d] = -8 * std::log1p(std::exp(decay[d]));
+    }
+    find_truth();
+  }
+
+  [[nodiscard]] mixer make() const {
+    return {.channels = size.D, .decay = maslin::row_major(std::as_const(decay).data(), size.D)};
+  }
+  [[nodiscard]] maslin::view<float, 3> rows(const buffer& b) const {
+    return maslin::row_major(b.data(), 1, size.T, size.D);
+  }
+  [[nodiscard]] mixer::tokens tokens() const {
+    return {.recurrence_gate = rows(r), .input_gate = rows(i), .input = rows(input)};
+  }
+  [[nodiscard]] mixer::gradients gradients() const {
+    return {.recurrence_gate = rows(dr),
+            .input_gate = rows(di),
+            .input = rows(dinput),
+            .decay = maslin::row_major(ddecay.data(), size.D)};
+  }
+
+  extents size;
+  buffer r, i, input, y, dy, decay, rate, dr, di, dinput, ddecay, carry;
+  mixer::saved keep;
+  mixer::state state, dstate;
+
+ private:
+  void find_truth() {
+    const auto [B, T, D] = size;
+    const index_t n = T * D;
+    const auto wide_r = widened(r.data(), n), wide_i = widened(i.data(), n),
+               wide_x = widened(input.data(), n), wide_dy = widened(dy.data(), n),
+               wide_decay = widened(decay.data(), D);
+    const std::vector<double> zeros(static_cast<std::size_t>(D));
+    std::vector<double> out(wide_x), final(zeros), da(zeros), d_r(wide_x), d_i(wide_x), d_x(wide_x),
+        dh(zeros);
+    const auto of = [&](auto& v) { return maslin::row_major(v.data(), 1, T, D); };
+    maslin::reference::rglru_backward<double>({.form = gate_form::probability,
+                                               .decay = maslin::row_major(wide_decay.data(), D),
+                                               .recurrence_gate = of(wide_r),
+                                               .input_gate = of(wide_i),
+                                               .input = of(wide_x),
+                                               .initial = maslin::row_major(zeros.data(), 1, D),
+                                               .begun = {false},
+                                               .dy = of(wide_dy),
+                                               .dfinal = maslin::row_major(zeros.data(), 1, D)},
+                                              {.y = of(out),
+                                               .final = maslin::row_major(final.data(), 1, D),
+                                               .ddecay = maslin::row_major(da.data(), D),
+                                               .drecurrence_gate = of(d_r),
+                                               .dinput_gate = of(d_i),
+                                               .dinput = of(d_x),
+                                               .dinitial = maslin::row_major(dh.data(), 1, D)});
+    know(dr, d_r);
+    know(di, d_i);
+    know(dinput, d_x);
+    know(ddecay, da);
+  }
+};
+
+void rglru_forward(rglru_backward_problem& d) {
+  d.state.reset();
+  d.make().scan(exec::sequential{}, d.tokens(), d.rows(d.y), d.state, d.keep);
+}
+void rglru_backward(rglru_backward_problem& d) {
+  d.dstate.reset();
+  d.make().backward(exec::sequential{}, d.tokens(), d.keep, d.rows(d.dy), d.gradients(), d.dstate);
+}
+/// The equations as one writes them, channels inside.
+[[gnu::noinline]] void plain_backward(rglru_backward_problem& p) {
+  const index_t T = p.size.T, D = p.size.D;
+  float* __restrict carry = p.carry.data();
+  float* __restrict sum = p.ddecay.data();
+  for (index_t d = 0; d < D; ++d) carry[d] = sum[d] = 0;
+  for (index_t t = T; t-- > 0;)
+    for (index_t d = 0; d < D; ++d) {
+      const index_t k = t * D + d;
+      const float a = std::exp(p.rate[d] * p.r[k]), s = p.dy[k] + carry[d];
+      const float mu = t == 0 ? 1 : std::sqrt(1 - a * a), x = p.i[k] * p.input[k];
+      float h = t == 0 ? 0 : p.y[k - D];
+      if (t > 0) h -= a / mu * x;
+      p.dinput[k] = s * mu * p.i[k];
+      p.di[k] = s * mu * p.input[k];
+      p.dr[k] = p.rate[d] * (s * a * h);
+      sum[d] += p.r[k] * (s * a * h);
+      carry[d] = a * s;
+    }
+  for (index_t d = 0; d < D; ++d) sum[d] *= -8 * sigmoid(p.decay[d]);
+}
+
+/// 1 - a^2 is as small as 1e-4: the plain loop loses u over that.
+constexpr double backward_tolerance = 1e4;
+
+workload backward_workload(const settings& s) {
+  constexpr index_t D = 256;
+  const index_t T = tokens_for(regime::l2, 8 * D * static_cast<index_t>(sizeof(float)), s.sizes);
+  workload load;
+  load.mixer = "rglru";
+  load.call = "backward";
+  load.form = "fused";
+  load.regime = name_of(regime::l2);
+  load.T = T;
+  load.D = D;
+  load.preparation = static_cast<double>(T * D) * 120e-9;
+  load.prepare = [T](const corpus& text) -> std::unique_ptr<problem> {
+    return std::make_unique<rglru_backward_problem>(text, extents{.T = T, .D = D});
+  };
+  const index_t n = T * D;
+  add_backward_rows<rglru_backward_problem>(
+      load,
+      {.elements = 3 * n, .rows_read = 2, .slots = static_cast<double>(n) * (14 + slots_of_exp)},
+      backward_tolerance, rglru_forward, rglru_backward, plain_backward);
+  return load;
+}
+
 constexpr index_t bytes_a_token(index_t D) { return 4 * D * static_cast<index_t>(sizeof(float)); }
 constexpr exec::sequential sequential{};
 constexpr auto tokens_outer = naive::order::tokens_outer;
@@ -269,6 +416,7 @@ std::vector<workload> rglru_workloads(const settings& s) {
                      .library("sequential", sequential)
                      .plain_loop<tokens_outer>()
                      .take());
+  plan.push_back(backward_workload(s));
   return plan;
 }
 
