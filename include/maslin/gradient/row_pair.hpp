@@ -154,4 +154,123 @@ template <class V, class S>
       });
 }
 
+/// target[i] += sum_k coefficient(i, k) source[k], k ascending, for heads of `count` numbers: several
+/// targets stay in registers while the sources pass.
+template <class V, class S, class Coefficient>
+inline void add_products(S* const* target, index_t targets, const S* const* source, index_t sources,
+                         index_t count, const Coefficient& coefficient) noexcept {
+  using L = lane<V>;
+  scan::for_each_piece<V, 4, 2, 1>(
+      count, [&]<int C>(std::integral_constant<int, C>, index_t at, auto n) {
+        index_t i = 0;
+        const auto group = [&]<int R>(std::integral_constant<int, R>) {
+          for (; i + R <= targets; i += R) {
+            V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(C)];
+            each<R>([&](int r) { scan::load_piece(sum[r], target[i + r] + at, n); });
+            for (index_t k = 0; k < sources; ++k) {
+              V x[static_cast<std::size_t>(C)];
+              scan::load_piece(x, source[k] + at, n);
+              each<R>([&](int r) {
+                const V weight = L::broadcast(coefficient(i + r, k));
+                each<C>([&](int c) { sum[r][c] = L::fma(weight, x[c], sum[r][c]); });
+              });
+            }
+            each<R>([&](int r) { scan::store_piece(target[i + r] + at, sum[r], n); });
+          }
+        };
+        group(std::integral_constant<int, 2>{});
+        group(std::integral_constant<int, 1>{});
+      });
+}
+
+/// d[k][i] = <s[k], from[i]> with the bits of recurrence::dot_row, for heads of `count` numbers and at
+/// most `row_batch::most` rows: two by two of them share what is loaded.
+template <class V, class S>
+inline void dot_tile(const S* const* s, index_t tokens, const S* const* from, index_t rows,
+                     index_t count, S* const* d) noexcept {
+  using L = lane<V>;
+  constexpr index_t lanes = recurrence::row_lanes;
+  constexpr int registers = recurrence::detail::row_registers<V>, side = registers > 2 ? 1 : 2;
+  alignas(64) S chains[static_cast<std::size_t>(side * row_batch<S>::most * lanes)];
+  const auto chain = [&](index_t k, index_t i) {
+    return chains + (k * row_batch<S>::most + i) * lanes;
+  };
+  for (index_t k = 0; k < tokens; k += side) {
+    for (index_t i = 0; i < rows; i += side) {
+      // Past the last row or token the last is taken again.
+      const S *a[side], *b[side];
+      each<side>([&](int n) {
+        a[n] = s[std::min<index_t>(k + n, tokens - 1)];
+        b[n] = from[std::min<index_t>(i + n, rows - 1)];
+      });
+      V part[side][side][static_cast<std::size_t>(registers)];
+      const auto zero = [&](int r) {
+        each<side>([&](int n) { each<side>([&](int m) { part[n][m][r] = L::broadcast(S(0)); }); });
+      };
+      const auto add = [&](int r, index_t at, auto left) {
+        V x[side], y[side];
+        each<side>([&](int n) {
+          x[n] = L::load(a[n] + at, left);
+          y[n] = L::load(b[n] + at, left);
+        });
+        each<side>([&](int n) {
+          each<side>([&](int m) { part[n][m][r] = L::fma(x[n], y[m], part[n][m][r]); });
+        });
+      };
+      each<registers>(zero);
+      index_t at = 0;
+      for (; at + lanes <= count; at += lanes)
+        each<registers>([&](int r) { add(r, at + r * L::width, all_lanes<V>{}); });
+      each<registers>([&](int r) {
+        const index_t last = at + r * L::width;
+        if (last < count) add(r, last, static_cast<int>(std::min<index_t>(L::width, count - last)));
+      });
+      each<side>([&](int n) {
+        each<side>([&](int m) {
+          if (i + m < rows)
+            each<registers>(
+                [&](int r) { L::store(chain(n, i + m) + r * L::width, part[n][m][r]); });
+        });
+      });
+    }
+    for (index_t n = 0; n < std::min<index_t>(side, tokens - k); ++n)
+      for (index_t i = 0; i < rows; i += L::width)
+        recurrence::fold_chains<V>(chain(n, i), std::min<index_t>(L::width, rows - i),
+                                   d[k + n] + i);
+  }
+}
+
+/// Tokens of a tile, the last one first, as the functions above take them.
+template <class S, index_t Most>
+struct token_batch {
+  index_t count = 0;
+  const S* given[static_cast<std::size_t>(Most)];  // what a token gives: sigma, or its query
+  S* taken[static_cast<std::size_t>(Most)];        // what it takes: of keys its query's gradient
+  const S* coefficients[static_cast<std::size_t>(Most)];  // with which it gives
+  S* products[static_cast<std::size_t>(Most)];            // with the rows
+};
+
+/// `exchange_values` for several tokens, the same bits: a row takes the last token first.
+template <class V, class S, index_t Most>
+[[gnu::noinline, gnu::flatten]] void exchange_values(const token_batch<S, Most>& tokens,
+                                                     index_t count,
+                                                     const row_batch<S>& rows) noexcept {
+  dot_tile<V>(tokens.given, tokens.count, rows.from, rows.count, count, tokens.products);
+  add_products<V>(rows.to, rows.count, tokens.given, tokens.count, count,
+                  [&](index_t i, index_t k) { return tokens.coefficients[k][i]; });
+}
+
+/// `exchange_keys` for several tokens, the same bits. Rows that nobody waits for come last.
+template <class V, class S, index_t Most>
+[[gnu::noinline, gnu::flatten]] void exchange_keys(const token_batch<S, Most>& tokens,
+                                                   index_t count,
+                                                   const row_batch<S>& rows) noexcept {
+  add_products<V>(tokens.taken, tokens.count, rows.from, rows.count, count,
+                  [&](index_t k, index_t i) { return tokens.coefficients[k][i]; });
+  index_t wanted = rows.count;
+  while (wanted > 0 && rows.to[wanted - 1] == nullptr) --wanted;
+  add_products<V>(rows.to, wanted, tokens.given, tokens.count, count,
+                  [&](index_t i, index_t k) { return tokens.coefficients[k][i]; });
+}
+
 }  // namespace maslin::inline MASLIN_ABI::gradient

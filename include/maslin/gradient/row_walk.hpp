@@ -116,9 +116,6 @@ struct head_range {
 namespace detail {
 
 inline constexpr index_t coefficient_rows = 3;
-/// Rows that the tokens of a tile take one after another, so that they stay in a first-level cache.
-inline constexpr index_t exchanged_rows = 16;
-static_assert(exchanged_rows <= row_batch<float>::most);
 
 /// How the workspace of a call is cut: `slots` sequences at a time, each in `runs` tasks.
 struct back_layout {
@@ -181,38 +178,61 @@ void close_kind(const row_pair<S>& kind, const row_sequence& q, State& dstate, i
                   dstate.row(b, q.before.entries[i]) + kind.column + h * kind.count);
 }
 
-/// Values of rows [first, last) that tokens of a tile read, a few rows at a time for all its tokens.
+/// Values of rows [first, last) that all tokens of a tile read, a few rows at a time.
 template <class V, class Kernel, class S>
 void exchange_values(const Kernel& kernel, std::span<head_token<S>> tile, index_t first,
                      index_t last) noexcept {
-  for (index_t i = first; i < last; i += exchanged_rows) {
-    const index_t end = std::min(i + exchanged_rows, last);
-    for (std::size_t k = tile.size(); k-- > 0;)
-      gradient::exchange_values<V>(tile[k].sigma, kernel.kinds[0].count,
-                                   batch_of(kernel.kinds[0], tile[k].reads, tile[k].h, i, end),
-                                   tile[k].c + i, tile[k].d + i);
+  const row_pair<S>& values = kernel.kinds[0];
+  for (index_t i = first; i < last; i += row_batch<S>::most) {
+    const head_token<S>& w = tile[0];
+    const auto rows = batch_of(values, w.reads, w.h, i, std::min(i + row_batch<S>::most, last));
+    if (tile.size() == 1) {
+      gradient::exchange_values<V>(w.sigma, values.count, rows, w.c + i, w.d + i);
+    } else {
+      token_batch<S, Kernel::tile> tokens;
+      for (std::size_t k = tile.size(); k-- > 0; ++tokens.count) {
+        tokens.given[tokens.count] = tile[k].sigma;
+        tokens.coefficients[tokens.count] = tile[k].c + i;
+        tokens.products[tokens.count] = tile[k].d + i;
+      }
+      gradient::exchange_values<V>(tokens, values.count, rows);
+    }
   }
 }
 
-/// The same for keys: those that the first token of the tile reads come first, then those of the tile,
-/// its last token first.
+/// The same for keys.
+template <class V, class Kernel, class S>
+void exchange_keys_of(const Kernel& kernel, std::span<head_token<S>> tile, index_t first,
+                      index_t last) noexcept {
+  const row_pair<S>& keys = kernel.kinds[1];
+  for (index_t i = first; i < last; i += row_batch<S>::most) {
+    const head_token<S>& w = tile[0];
+    const auto rows = batch_of(keys, w.reads, w.h, i, std::min(i + row_batch<S>::most, last));
+    if (tile.size() == 1) {
+      gradient::exchange_keys<V>(kernel.query_of(w), kernel.dquery_of(w), keys.count, rows,
+                                 w.d + i);
+    } else {
+      token_batch<S, Kernel::tile> tokens;
+      for (std::size_t k = tile.size(); k-- > 0; ++tokens.count) {
+        tokens.given[tokens.count] = kernel.query_of(tile[k]);
+        tokens.taken[tokens.count] = kernel.dquery_of(tile[k]);
+        tokens.coefficients[tokens.count] = tile[k].d + i;
+      }
+      gradient::exchange_keys<V>(tokens, keys.count, rows);
+    }
+  }
+}
+
+/// Keys of all rows: those that the first token of the tile reads come first, then those of the tile,
+/// its last token first, so that every sum has one order wherever tiles begin.
 template <class V, class Kernel, class S>
 void exchange_keys(const Kernel& kernel, std::span<head_token<S>> tile) noexcept {
-  const row_pair<S>& keys = kernel.kinds[1];
   const index_t shared = tile[0].count();
-  const auto go = [&](const head_token<S>& w, index_t first, index_t last) {
-    for (index_t i = first; i < last; i += exchanged_rows)
-      gradient::exchange_keys<V>(
-          kernel.query_of(w), kernel.dquery_of(w), keys.count,
-          batch_of(keys, w.reads, w.h, i, std::min(i + exchanged_rows, last)), w.d + i);
-  };
   for (const head_token<S>& w : tile) kernel.template begin_query<V>(w);
-  for (index_t i = 1; i < shared; i += exchanged_rows)
-    for (std::size_t k = tile.size(); k-- > 0;)
-      go(tile[k], i, std::min(i + exchanged_rows, shared));
+  exchange_keys_of<V>(kernel, tile, 1, shared);
   for (std::size_t k = tile.size(); k-- > 0;) {
     kernel.template give_own_key<V>(tile[k]);
-    go(tile[k], shared, tile[k].count());
+    exchange_keys_of<V>(kernel, tile.subspan(k, 1), shared, tile[k].count());
   }
 }
 
