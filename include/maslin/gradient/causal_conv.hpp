@@ -29,7 +29,7 @@ struct causal_conv<maslin::causal_conv<S, Width>> {
     scan::check_policy(who, policy);
     auto source = checked(who, m, u, keep, dy, d, dstate);
     const bool summed = d.weight.data_handle() != nullptr || d.bias.data_handle() != nullptr;
-    if (!summed) return run_in_order(policy, source, dstate);
+    if (!summed) return scan::run(in_order(policy), source, dstate);
 
     // One sum for each sequence and channel, then one over the sequences: the same order for every
     // number of threads.
@@ -39,7 +39,7 @@ struct causal_conv<maslin::causal_conv<S, Width>> {
     std::fill_n(all, numbers, S(0));
     source.first.sum = all;
     source.first.sum_row = row;
-    run_in_order(policy, source, dstate);
+    scan::run(in_order(policy), source, dstate);
     const auto put = [&](S& to, index_t c, int k) {
       S x = 0;
       for (index_t b = 0; b < sequences; ++b)
