@@ -61,7 +61,7 @@ void expect_transposed(const MakeAdjoint& make_adjoint) {
   ring left = 0;
   for (int t = 0; t < T; ++t) {
     auto u = laws::drawn<typename Forward::token>(draw);
-    ring dy[M];
+    ring dy[static_cast<std::size_t>(M)];
     for (ring& x : dy) x = draw.list(1)[0];
     adjoint.push_back(make_adjoint(u, dy));
     Forward::step(u, h);
@@ -76,7 +76,8 @@ void expect_transposed(const MakeAdjoint& make_adjoint) {
 
 /// A token's gate rows without what they add.
 template <int M, int Rows, class U>
-recurrence::adjoint_token<ring, M, Rows> rows_of(U& u, const ring (&dy)[M]) {
+recurrence::adjoint_token<ring, M, Rows> rows_of(U& u,
+                                                 const ring (&dy)[static_cast<std::size_t>(M)]) {
   recurrence::adjoint_token<ring, M, Rows> a;
   for (int i = 0; i < Rows; ++i) a.rows[i] = u.row(i);
   for (int k = 0; k < M; ++k) a.dy[k] = dy[k];

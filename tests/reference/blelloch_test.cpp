@@ -24,7 +24,7 @@ affine_problem whole_numbers(index_t T, index_t M) {
                    std::vector<double>(std::size_t(T * M)), std::vector<double>(std::size_t(M))};
   // One entry of -1 or 1 a row: numbers stay small, so that every order of operations is exact.
   for (index_t row = 0; row < T * M; ++row)
-    p.A[std::size_t(row * M) + numbers.below(std::uint64_t(M))] = numbers.below(2) == 0 ? -1 : 1;
+    p.A[std::size_t(row * M + numbers.below(M))] = numbers.below(2) == 0 ? -1 : 1;
   for (double& x : p.b) x = double(numbers.between(-8, 8));
   for (double& x : p.state) x = double(numbers.between(-8, 8));
   return p;

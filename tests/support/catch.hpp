@@ -5,6 +5,15 @@
 // Tests use what both have: matchers (WithinAbs, WithinRel, WithinULP), never Approx.
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
+
+namespace maslin::test {
+/// Matches texts that have this one in them.
+inline auto has_text(const std::string& text) { return Catch::Matchers::ContainsSubstring(text); }
+}  // namespace maslin::test
 #else
 #include <catch2/catch.hpp>
+
+namespace maslin::test {
+inline auto has_text(const std::string& text) { return Catch::Matchers::Contains(text); }
+}  // namespace maslin::test
 #endif

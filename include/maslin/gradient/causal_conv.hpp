@@ -150,7 +150,7 @@ struct causal_conv<maslin::causal_conv<S, Width>> {
         using L = lane<V>;
         const S* const weights = w.weights + (c - w.begin);
         V x[static_cast<std::size_t>(Width)];  // newest first
-        if (reads) each<Width>([&](int k) { x[k] = earlier<V>(t, k, c, n); });
+        each<Width>([&](int k) { x[k] = reads ? earlier<V>(t, k, c, n) : L::broadcast(S(0)); });
         V g = L::load(dy.at(t) + c, n);
         if (silu) g = g * slope<V>(weights, x, c, n);
         pass<V>(weights, g, scan::state_of(carry, c, order), t, c, n);

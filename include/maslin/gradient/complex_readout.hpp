@@ -127,7 +127,9 @@ struct complex_readout<maslin::complex_readout<S>> {
           each<R>([&](int r) { sum[r] = L::fma(x, L::load(from + r * L::width, n), sum[r]); });
         }
         S* const to = reinterpret_cast<S*>(&d.h(b, t, g * N)) + i;
-        each<R>([&](int r) { store(to + r * L::width, sum[r] * signs_from(i + r * L::width), n, d.accumulate); });
+        each<R>([&](int r) {
+          store(to + r * L::width, sum[r] * signs_from(i + r * L::width), n, d.accumulate);
+        });
       });
     if (d.input.data_handle() != nullptr)
       registers_of(G * E, [&](auto registers, index_t c, auto n) {

@@ -155,8 +155,8 @@ template <class V, class S>
 }
 
 /// target[i] += sum_k coefficient(i, k) source[k], k ascending, for heads of `count` numbers: several
-/// targets stay in registers while the sources pass.
-template <class V, class S, class Coefficient>
+/// targets, of which there are at most `Most`, stay in registers while the sources pass.
+template <index_t Most, class V, class S, class Coefficient>
 inline void add_products(S* const* target, index_t targets, const S* const* source, index_t sources,
                          index_t count, const Coefficient& coefficient) noexcept {
   using L = lane<V>;
@@ -178,7 +178,7 @@ inline void add_products(S* const* target, index_t targets, const S* const* sour
             each<R>([&](int r) { scan::store_piece(target[i + r] + at, sum[r], n); });
           }
         };
-        group(std::integral_constant<int, 2>{});
+        if constexpr (Most > 1) group(std::integral_constant<int, 2>{});
         group(std::integral_constant<int, 1>{});
       });
 }
@@ -191,6 +191,7 @@ inline void dot_tile(const S* const* s, index_t tokens, const S* const* from, in
   using L = lane<V>;
   constexpr index_t lanes = recurrence::row_lanes;
   constexpr int registers = recurrence::detail::row_registers<V>, side = registers > 2 ? 1 : 2;
+  constexpr auto sides = static_cast<std::size_t>(side);
   alignas(64) S chains[static_cast<std::size_t>(side * row_batch<S>::most * lanes)];
   const auto chain = [&](index_t k, index_t i) {
     return chains + (k * row_batch<S>::most + i) * lanes;
@@ -198,17 +199,17 @@ inline void dot_tile(const S* const* s, index_t tokens, const S* const* from, in
   for (index_t k = 0; k < tokens; k += side) {
     for (index_t i = 0; i < rows; i += side) {
       // Past the last row or token the last is taken again.
-      const S *a[side], *b[side];
+      const S *a[sides], *b[sides];
       each<side>([&](int n) {
         a[n] = s[std::min<index_t>(k + n, tokens - 1)];
         b[n] = from[std::min<index_t>(i + n, rows - 1)];
       });
-      V part[side][side][static_cast<std::size_t>(registers)];
+      V part[sides][sides][static_cast<std::size_t>(registers)];
       const auto zero = [&](int r) {
         each<side>([&](int n) { each<side>([&](int m) { part[n][m][r] = L::broadcast(S(0)); }); });
       };
       const auto add = [&](int r, index_t at, auto left) {
-        V x[side], y[side];
+        V x[sides], y[sides];
         each<side>([&](int n) {
           x[n] = L::load(a[n] + at, left);
           y[n] = L::load(b[n] + at, left);
@@ -256,8 +257,9 @@ template <class V, class S, index_t Most>
                                                      index_t count,
                                                      const row_batch<S>& rows) noexcept {
   dot_tile<V>(tokens.given, tokens.count, rows.from, rows.count, count, tokens.products);
-  add_products<V>(rows.to, rows.count, tokens.given, tokens.count, count,
-                  [&](index_t i, index_t k) { return tokens.coefficients[k][i]; });
+  add_products<row_batch<S>::most, V>(
+      rows.to, rows.count, tokens.given, tokens.count, count,
+      [&](index_t i, index_t k) { return tokens.coefficients[k][i]; });
 }
 
 /// `exchange_keys` for several tokens, the same bits. Rows that nobody waits for come last.
@@ -265,12 +267,13 @@ template <class V, class S, index_t Most>
 [[gnu::noinline, gnu::flatten]] void exchange_keys(const token_batch<S, Most>& tokens,
                                                    index_t count,
                                                    const row_batch<S>& rows) noexcept {
-  add_products<V>(tokens.taken, tokens.count, rows.from, rows.count, count,
-                  [&](index_t k, index_t i) { return tokens.coefficients[k][i]; });
+  add_products<Most, V>(tokens.taken, tokens.count, rows.from, rows.count, count,
+                        [&](index_t k, index_t i) { return tokens.coefficients[k][i]; });
   index_t wanted = rows.count;
   while (wanted > 0 && rows.to[wanted - 1] == nullptr) --wanted;
-  add_products<V>(rows.to, wanted, tokens.given, tokens.count, count,
-                  [&](index_t i, index_t k) { return tokens.coefficients[k][i]; });
+  add_products<row_batch<S>::most, V>(
+      rows.to, wanted, tokens.given, tokens.count, count,
+      [&](index_t i, index_t k) { return tokens.coefficients[k][i]; });
 }
 
 }  // namespace maslin::inline MASLIN_ABI::gradient

@@ -35,10 +35,6 @@
 #include <thread>
 #include <type_traits>
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
 namespace maslin::inline MASLIN_ABI::scan {
 
 /// Whose turn it is.
@@ -63,7 +59,7 @@ class turnstile {
  private:
   static void pause() noexcept {
 #if defined(__SSE2__)
-    _mm_pause();
+    __builtin_ia32_pause();
 #endif
   }
   alignas(64) std::atomic<index_t> taken_{0};
