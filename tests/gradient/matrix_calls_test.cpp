@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// \file
-/// What backward calls of the mixers with a matrix state refuse before they write, what they
-/// allocate, and what is saved for them.
+/// What backward calls of the mixers with a matrix state refuse before they write, and what is saved
+/// for them.
 
-#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/poison.hpp"
 
@@ -144,16 +143,6 @@ TEMPLATE_TEST_CASE("backward refuses states that were saved for another call",
   CHECK_THROWS_WITH(c.mixer.make_saved(B, T, -1), has_text("every must be 0 or more, got -1"));
   CHECK_THROWS_WITH(c.mixer.make_saved(index_t{1} << 40, index_t{1} << 40),
                     has_text("T must be a number whose states fit in memory"));
-}
-
-TEMPLATE_TEST_CASE("a second backward allocates nothing, nor does a second scan that saves",
-                   "[gradient][linear_attention][delta_rule][allocation]", linear, delta) {
-  TestType c;
-  CHECK(allocations_of([&] { c.scan(exec::sequential{}); }) == 0);
-  CHECK(allocations_of([&] { c.backward(exec::sequential{}); }) == 1);
-  CHECK(allocations_of([&] { c.backward(exec::sequential{}); }) == 0);
-  CHECK(allocations_of([&] { c.backward(exec::scalar{}); }) == 0);
-  CHECK(allocations_of([&] { c.backward(exec::chunked{}); }) == 0);
 }
 
 TEMPLATE_TEST_CASE("a scan that saves has the bytes of one that does not",

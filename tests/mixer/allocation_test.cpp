@@ -8,6 +8,8 @@
 
 #include <maslin/gradient/attention.hpp>
 #include <maslin/gradient/causal_conv.hpp>
+#include <maslin/gradient/delta_rule.hpp>
+#include <maslin/gradient/linear_attention.hpp>
 #include <maslin/gradient/selective_ssm.hpp>
 
 using namespace maslin;
@@ -305,6 +307,45 @@ TEST_CASE("scratch of gradients is taken by the first call alone",
         conv::tokens{.input = x}, conv::gradients{.weight = row_major(ddecay.data(), D, 4)});
 }
 
+TEMPLATE_TEST_CASE("a second backward of a matrix state allocates nothing",
+                   "[mixer][gradient][allocation]", (linear_attention<float, decay_axis::head>),
+                   (delta_rule<float, decay_axis::head>)) {
+  constexpr index_t B = 2, T = 70, H = 4, K = 3, E = 5;
+  const auto numbers = numbers_for<float>(std::array{B, T, H, E});
+  std::vector<float> out(numbers), dquery(numbers), dkey(numbers), dvalue(numbers), dbeta(numbers),
+      ddecay(numbers);
+  const auto small = row_major(numbers.data(), B, T, H);
+  const auto keys = row_major(numbers.data(), B, T, H, K);
+  const auto values = row_major(numbers.data(), B, T, H, E);
+  const TestType mixer{.heads = H, .key_dim = K, .value_dim = E};
+  typename TestType::tokens tokens;
+  typename TestType::gradients d;
+  tokens.query = tokens.key = keys;
+  tokens.value = values;
+  tokens.log_decay = small;
+  d.query = row_major(dquery.data(), B, T, H, K);
+  d.key = row_major(dkey.data(), B, T, H, K);
+  d.value = row_major(dvalue.data(), B, T, H, E);
+  d.log_decay = row_major(ddecay.data(), B, T, H);
+  if constexpr (requires { tokens.beta; }) {
+    tokens.beta = small;
+    d.beta = row_major(dbeta.data(), B, T, H);
+  }
+  auto state = mixer.make_state(B), dstate = mixer.make_state(B);
+  auto keep = mixer.make_saved(B, T);
+  const auto scan = [&] {
+    mixer.scan(exec::sequential{}, tokens, row_major(out.data(), B, T, H, E), state, keep);
+  };
+  const auto backward = [&](const auto& policy) {
+    return allocations_of([&] { mixer.backward(policy, tokens, keep, values, d, dstate); });
+  };
+  scan();
+  CHECK(allocations_of(scan) == 0);
+  CHECK(backward(exec::sequential{}) == 1);
+  CHECK(backward(exec::sequential{}) == 0);
+  CHECK(backward(exec::scalar{}) == 0);
+  CHECK(backward(exec::chunked{}) == 0);
+}
 TEST_CASE("a second backward of an RG-LRU and of mixers of rows allocates nothing",
           "[gradient][allocation]") {
   constexpr index_t B = 2, T = 20, H = 2, E = 11, D = H * E;
