@@ -128,7 +128,7 @@ struct diagonal<maslin::diagonal<S, Form>> {
           s[static_cast<std::size_t>(parts)], da[static_cast<std::size_t>(parts)],
           next[static_cast<std::size_t>(parts)];
       if constexpr (L::width > 1)
-        if (this->fetch) fetch_ahead<V>(t, c);
+        if (this->fetch) fetch_earlier<V>(t, c);
       decay_of<V>(t, c, n, a);
       earlier<V, Early>(t, c, n, h);
       load<V>(this->dy.at(t), c, n, s);
@@ -160,11 +160,11 @@ struct diagonal<maslin::diagonal<S, Form>> {
       });
     }
     template <class V>
-    void fetch_ahead(index_t t, index_t c) const noexcept {
+    void fetch_earlier(index_t t, index_t c) const noexcept {
       constexpr index_t bytes = parts * lane<V>::width * static_cast<index_t>(sizeof(R));
-      if (gate.time != 0) simd::prefetch_ahead<bytes>(gate.at(t) + parts * c);
-      if (t > 0) simd::prefetch_ahead<bytes>(this->y.at(t - 1) + parts * c);
-      simd::prefetch_ahead<bytes>(this->dy.at(t) + parts * c);
+      if (gate.time != 0) simd::prefetch_behind<bytes>(gate.at(t) + parts * c);
+      if (t > 0) simd::prefetch_behind<bytes>(this->y.at(t - 1) + parts * c);
+      simd::prefetch_behind<bytes>(this->dy.at(t) + parts * c);
     }
   };
 

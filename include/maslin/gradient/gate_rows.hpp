@@ -25,6 +25,20 @@ template <gates Order, class V, int Count>
 inline constexpr bool streams_gates =
     Order == gates::natural ? simd::streams_columns<V, Count> : lane<V>::width <= default_group;
 
+/// Asks for gates that earlier tokens will read: as far from them as row i, of `Count` gates, of the
+/// channels from c on.
+template <gates Order, class V, int Count, class Forward>
+inline void fetch_gates(const Forward& forward, index_t t, index_t c, int i = 0) noexcept {
+  using S = typename lane<V>::scalar;
+  constexpr index_t row_size = Count * lane<V>::width;
+  const S* at = forward.gate + t * forward.gate_time;
+  if constexpr (Order == gates::natural)
+    at += c * forward.gate_step;
+  else
+    at = layout::grouped_gates<S>{at, forward.gate_step, forward.group_shift}.template place<V>(c);
+  simd::prefetch_behind<row_size* static_cast<index_t>(sizeof(S))>(at + i * row_size);
+}
+
 /// Gates first .. first + Count - 1 of the n channels from c on, one register a gate. Past the cache
 /// nothing is added and the registers are whole.
 template <gates Order, scan::leave How, class V, int Count, class S, class N>

@@ -82,7 +82,7 @@ struct hlru<maslin::hlru<S, M, N, Order, Side>> {
       using L = lane<V>;
       V z[count + 1], s[count], dz[count + 1];
       if constexpr (L::width > 1)
-        if (this->fetch) fetch_ahead<V>(t, c);
+        if (this->fetch) fetch_earlier<V>(t, c);
       forward.template logits<V>(t, c, n, z);
       const auto g = maslin::recurrence::gate_gradient_of<N>(z);
       each<M>([&](int k) { s[k] = L::load(carry + k * scan::state_lanes); });
@@ -130,10 +130,12 @@ struct hlru<maslin::hlru<S, M, N, Order, Side>> {
       });
     }
     template <class V>
-    void fetch_ahead(index_t t, index_t c) const noexcept {
+    void fetch_earlier(index_t t, index_t c) const noexcept {
       constexpr index_t bytes = lane<V>::width * static_cast<index_t>(sizeof(S));
-      if (t >= M) simd::prefetch_ahead<bytes>(this->y.at(t - M) + c);
-      simd::prefetch_ahead<bytes>(this->dy.at(t) + c);
+      fetch_gates<Order, V, M + 1>(forward, t, c);
+      simd::prefetch_behind<bytes>(forward.input + t * forward.input_time + c);
+      if (t >= M) simd::prefetch_behind<bytes>(this->y.at(t - M) + c);
+      simd::prefetch_behind<bytes>(this->dy.at(t) + c);
     }
   };
 
@@ -170,7 +172,8 @@ struct hlru<maslin::hlru<S, M, N, Order, Side>> {
     k.offsets = u.offsets;
     k.accumulate = d.accumulate;
     const index_t moved_bytes = B * T * D * (2 * M + 6) * static_cast<index_t>(sizeof(S));
-    k.fetch = k.forward.fetch = moved_bytes >= exec::streaming_bytes;
+    k.fetch = moved_bytes >= exec::streaming_bytes;
+    k.forward.fetch = false;  // it would fetch what is behind a walk backwards
     return {.first = k,
             .batch = B,
             .length = T,

@@ -3,8 +3,10 @@
 
 /// \file
 /// Walking the tokens of a recurrence from the last to the first, channels in lanes: the schedule of
-/// the adjoints. Time is counted from the end, so that the schedules of scan/run.hpp serve as they
-/// are: its token r is token T - 1 - r of the call, and nothing is flipped in memory.
+/// the adjoints. Channels are taken from the last to the first too: memory is then walked downwards
+/// without a jump between tokens, and fetched from below. Time is counted from the end, so that the
+/// schedules of scan/run.hpp serve as they are: its token r is token T - 1 - r of the call, and
+/// nothing is flipped in memory.
 ///
 /// A kernel derives from `reverse_kernel` and has
 ///   order, recurrence<V>, token<V>(r, c, n)   the adjoint (recurrence/adjoint.hpp), for exec::chunked
@@ -176,16 +178,16 @@ struct reverse_kernel {
   static void walk_row_of(const Kernel& kernel, S* carry, index_t t, index_t begin, index_t end,
                           const row_set& to) noexcept {
     const index_t whole = end - (end - begin) % lane<V>::width;
-    whole_registers<V, Early, How>(kernel, carry, t, begin, whole, to);
     if constexpr (lane<V>::width > 1)
       if (whole < end)
         last_channels<V, Early>(kernel, carry, t, whole, static_cast<int>(end - whole), to);
+    whole_registers<V, Early, How>(kernel, carry, t, begin, whole, to);
   }
   template <class V, bool Early, scan::leave How>
   [[gnu::noinline, gnu::flatten]] static void whole_registers(const Kernel kernel, S* carry,
                                                               index_t t, index_t begin, index_t end,
                                                               const row_set to) noexcept {
-    for (index_t c = begin; c < end; c += lane<V>::width)
+    for (index_t c = end - lane<V>::width; c >= begin; c -= lane<V>::width)
       kernel.template back<V, Early, How>(t, c, all_lanes<V>{},
                                           scan::state_of(carry, c, Kernel::order), to);
   }
@@ -217,7 +219,7 @@ struct reverse_kernel {
                                                 index_t begin, index_t end) noexcept {
     constexpr index_t piece = piece_channels();
     alignas(64) S staged[static_cast<std::size_t>(piece * numbers())];
-    for (index_t c = begin; c < end; c += piece) {
+    for (index_t c = begin + (end - begin - 1) / piece * piece; c >= begin; c -= piece) {
       const index_t stop = c + piece < end ? c + piece : end;
       const row_set memory = kernel.places(t, c);
       row_set to = memory;

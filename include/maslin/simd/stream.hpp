@@ -23,11 +23,11 @@ inline constexpr index_t cache_line = 64;  // bytes
 /// KiB on, arithmetic between loads no longer keeps hardware prefetchers from running ahead.
 inline constexpr index_t fetch_ahead = 4096;
 
-/// Starts fetching the lines of [p, p + Bytes) shifted `fetch_ahead` bytes forward. A hint: it reads
-/// nothing, and addresses past the end are harmless. Of the parts of a line only the first asks for it.
-template <index_t Bytes>
-inline void prefetch_ahead(const void* p) noexcept {
-  const auto address = reinterpret_cast<std::uintptr_t>(p) + fetch_ahead;
+/// Starts fetching the lines of [p, p + Bytes) shifted `Shift` bytes. A hint: it reads nothing, and
+/// addresses past the ends are harmless. Of the parts of a line only the first asks for it.
+template <index_t Bytes, index_t Shift>
+inline void prefetch_shifted(const void* p) noexcept {
+  const auto address = reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(Shift);
   if constexpr (Bytes < cache_line)
     if (address % static_cast<std::uintptr_t>(cache_line) >= static_cast<std::uintptr_t>(Bytes))
       return;
@@ -35,6 +35,16 @@ inline void prefetch_ahead(const void* p) noexcept {
     __builtin_prefetch(reinterpret_cast<const void*>(
         address + static_cast<std::uintptr_t>(line) * static_cast<std::uintptr_t>(cache_line)));
   });
+}
+/// For a walk towards higher addresses.
+template <index_t Bytes>
+inline void prefetch_ahead(const void* p) noexcept {
+  prefetch_shifted<Bytes, fetch_ahead>(p);
+}
+/// For a walk towards lower ones.
+template <index_t Bytes>
+inline void prefetch_behind(const void* p) noexcept {
+  prefetch_shifted<Bytes, -fetch_ahead>(p);
 }
 
 /// Copies `count` numbers to memory that will not be read soon. Lines that the range covers whole
