@@ -31,6 +31,7 @@ const std::array targets{
     target{"(bdlru|hlru)/M[1248]/fused/dram", measure::limit, 0.75},
     target{"bdlru/M4/fused/dram", measure::naive, 10},
     target{"(bdlru|hlru)/M[1248]/fused-l1/dram", measure::limit, 0.85},
+    target{"(diag|hlru|bdlru)/.*/backward/dram", measure::scan, 2.5},
     target{"trimix/n(256|1024)/solve/compute", measure::limit, 0.65},
     target{"trimix/n(64|256|1024)/solve/compute", measure::blas, 1.0},
     target{"generalized/(cached-)?(power2|square1)/given", measure::limit, 0.70},
@@ -102,6 +103,10 @@ double ratio(const results& r, const measured& m, const outcome& o, measure what
                               : whole->seconds() / static_cast<double>(whole->what.tokens) *
                                     tokens / o.seconds();
     }
+    case measure::scan: {
+      const double once = against("the scan that saves");
+      return once > 0 ? 1 / once : 0;
+    }
     case measure::growth: return growth(r, m, o.what.title);
   }
   return 0;
@@ -117,6 +122,7 @@ std::string name_of(measure what) {
     case measure::eigen: return "x Eigen";
     case measure::blas: return "x OpenBLAS";
     case measure::storage: return "x float storage";
+    case measure::scan: return "x the scan, at most";
     case measure::growth: return "exponent, at most";
   }
   return {};

@@ -20,6 +20,7 @@ enum class measure {
   eigen,    ///< time of Eigen / time
   blas,     ///< time of OpenBLAS / time
   storage,  ///< time a token of the cache in float / time a token
+  scan,     ///< time / time of the scan that saves; at most what is wanted
   growth,   ///< exponent of the time a token against T; at most what is wanted
 };
 
@@ -28,7 +29,9 @@ struct verdict {
   measure what = measure::limit;
   double wanted = 0, got = 0;
 
-  [[nodiscard]] bool met() const { return what == measure::growth ? got <= wanted : got >= wanted; }
+  [[nodiscard]] bool met() const {
+    return what == measure::growth || what == measure::scan ? got <= wanted : got >= wanted;
+  }
 };
 
 /// The verdicts on all targets that the results answer, in the order of the rows.

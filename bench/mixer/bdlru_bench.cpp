@@ -6,7 +6,7 @@
 #include "support/gated.hpp"
 #include "support/gated_plan.hpp"
 
-#include <maslin/mixer/bdlru.hpp>
+#include <maslin/gradient/bdlru.hpp>
 #include <maslin/reference/bdlru.hpp>
 
 namespace bench {
@@ -54,6 +54,26 @@ struct bdlru_family {
   template <normalise N, naive::order Order>
   static void naive(index_t T, index_t D, const float* gate, const float* x, float* h, float* y) {
     naive::bdlru<M, N, Order>(T, D / M, gate, x, h, y);
+  }
+  /// Where a gate of natural order lies in grouped order.
+  static index_t place_of(index_t D, index_t i) {
+    constexpr index_t rows = M * (M + 1);
+    const index_t G = D / M, k = i % rows, g = i / rows % G, t = i / rows / G;
+    return ((t * groups(D) + g / group) * rows + k) * group + g % group;
+  }
+  static void backward_reference(normalise N, last_tokens& u) {
+    const index_t G = u.D / M;
+    const auto numbers = [&](auto& v) { return maslin::row_major(v.data(), 1, u.T, G, M); };
+    const auto rows = [&](auto& v) { return maslin::row_major(v.data(), 1, u.T, G, M, M + 1); };
+    const auto states = [&](auto& v) { return maslin::row_major(v.data(), 1, G, M); };
+    maslin::reference::bdlru_backward<double>(N, rows(u.gate), numbers(u.input), states(u.initial),
+                                              numbers(u.dy), numbers(u.y), rows(u.dgate),
+                                              numbers(u.dinput), states(u.dstate));
+  }
+  template <normalise N>
+  static void naive_backward(index_t T, index_t D, const float* gate, const float* x,
+                             const float* y, const float* dy, float* dgate, float* dx) {
+    naive::bdlru_backward<M, N>(T, D / M, gate, x, y, dy, dgate, dx);
   }
   static void eigen(index_t T, index_t D, const float* gate, const float* x, float* h, float* y) {
     eigen::bdlru<M>(T, D / M, gate, x, h, y);

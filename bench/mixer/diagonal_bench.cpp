@@ -3,6 +3,7 @@
 /// \file
 /// Workloads of the diagonal recurrence, in its three forms of decay.
 
+#include "support/backward.hpp"
 #include "support/bound.hpp"
 #include "support/contender.hpp"
 #include "support/eigen.hpp"
@@ -10,7 +11,7 @@
 #include "support/projection.hpp"
 #include "support/truth.hpp"
 
-#include <maslin/mixer/diagonal.hpp>
+#include <maslin/gradient/diagonal.hpp>
 #include <maslin/reference/diagonal.hpp>
 #include <maslin/scan/policy.hpp>
 
@@ -26,18 +27,17 @@ const char* form_name(decay form) {
   return form == decay::value ? "given" : form == decay::log ? "log" : "complement";
 }
 
+/// What the calls of one case take.
 template <decay Form>
-class diagonal_problem final : public problem {
- public:
+struct diagonal_buffers {
   using mixer = maslin::diagonal<float, Form>;
 
-  diagonal_problem(const corpus& text, const extents& e, bool quick)
-      : size(e), gate(e.B * e.T * e.D), input(gate.size()), y(gate.size()) {
+  diagonal_buffers(const corpus& text, const extents& e)
+      : size(e), gate(e.B * e.T * e.D), value(gate.size()), input(gate.size()), y(gate.size()) {
     const embedding tokens(text.bytes, e.B * e.T);
     // The sigmoid of these logits forgets within tens of tokens, as trained decays do.
     tokens.project(gate.data(), e.B * e.T, e.D, 17, 1.5f, 2.0f);
     tokens.project(input.data(), e.B * e.T, e.D, 19, 1.0f, 0.0f);
-    buffer value(gate.size());
     for (index_t i = 0; i < gate.size(); ++i) {
       const float rest = 1 / (1 + std::exp(gate[i]));
       if constexpr (Form == decay::value) gate[i] = 1 - rest;
@@ -45,7 +45,30 @@ class diagonal_problem final : public problem {
       if constexpr (Form == decay::complement) gate[i] = rest;
       value[i] = 1 - rest;
     }
-    find_truth(value, quick);
+  }
+
+  [[nodiscard]] typename mixer::tokens tokens() const {
+    return {.gate = rows(gate), .input = rows(input)};
+  }
+  [[nodiscard]] maslin::view<float, 3> rows(const buffer& b) const {
+    return maslin::row_major(b.data(), size.B, size.T, size.D);
+  }
+
+  extents size;
+  buffer gate, value, input, y;  // `value`: what the gates decay to
+};
+
+/// A case of `scan` or `step` with the truth about it.
+template <decay Form>
+class diagonal_problem final : public problem, public diagonal_buffers<Form> {
+ public:
+  using buffers = diagonal_buffers<Form>;
+  using buffers::gate, buffers::input, buffers::size, buffers::y;
+  using typename buffers::mixer;
+
+  diagonal_problem(const corpus& text, const extents& e, bool quick) : buffers(text, e) {
+    find_truth(quick);
+    this->value = buffer();
   }
 
   void spoil() override {
@@ -53,12 +76,6 @@ class diagonal_problem final : public problem {
   }
   [[nodiscard]] double worst(double tolerance) const override {
     return known_.worst(y.data(), tolerance);
-  }
-  [[nodiscard]] typename mixer::tokens tokens() const {
-    return {.gate = rows(gate), .input = rows(input)};
-  }
-  [[nodiscard]] maslin::view<float, 3> rows(const buffer& b) const {
-    return maslin::row_major(b.data(), size.B, size.T, size.D);
   }
 
   /// Of a kernel that makes k roundings a term, in u W.
@@ -68,11 +85,8 @@ class diagonal_problem final : public problem {
     return Form == decay::complement ? k + difference_from_one : k;
   }
 
-  extents size;
-  buffer gate, input, y;
-
  private:
-  void find_truth(const buffer& value, bool quick) {
+  void find_truth(bool quick) {
     const auto [B, T, D] = size;
     known_.B = B;
     known_.T = T;
@@ -82,7 +96,8 @@ class diagonal_problem final : public problem {
     known_.bound = buffer(B * T * D);
     for (index_t b = 0; b < B; ++b) {
       const index_t first = b * T * D;
-      bound_diagonal(T, D, value.data() + first, input.data() + first, known_.bound.data() + first);
+      bound_diagonal(T, D, this->value.data() + first, input.data() + first,
+                     known_.bound.data() + first);
       const auto wide_gate = widened(gate.data() + first, known_.known * D);
       const auto wide_input = widened(input.data() + first, known_.known * D);
       std::vector<double> state(static_cast<std::size_t>(D));
@@ -95,13 +110,59 @@ class diagonal_problem final : public problem {
     if (known_.known == T) return;
     const mixer mix{.channels = D};
     auto state = mix.make_state(B);
-    mix.scan(exec::sequential{}, tokens(), rows(y), state);
+    mix.scan(exec::sequential{}, this->tokens(), this->rows(y), state);
     known_.second = buffer(y.size());
     std::copy_n(y.data(), y.size(), known_.second.data());
     known_.second_tolerance = tolerance_of(maslin::fused_family ? 1 : 2);
   }
 
   truth known_;
+};
+
+/// A case of `backward`: T tokens of one sequence from a zero state.
+class diagonal_backward_problem final : public problem {
+ public:
+  using mixer = diagonal_buffers<decay::value>::mixer;
+
+  diagonal_backward_problem(const corpus& text, const extents& e)
+      : buffers_(text, e),
+        dy_(e.T * e.D),
+        dgate_(dy_.size()),
+        dinput_(dy_.size()),
+        last_(e.T, e.D, 1, e.D) {
+    embedding(text.bytes, e.T).project(dy_.data(), e.T, e.D, 23, 1.0f, 0.0f);
+    last_.read(buffers_.gate, buffers_.input, dy_);
+    last_.scan(call());
+    const auto rows = [&](auto& v) { return maslin::row_major(v.data(), 1, last_.T, e.D); };
+    const auto states = [&](auto& v) { return maslin::row_major(v.data(), 1, e.D); };
+    maslin::reference::diagonal_backward<double>(
+        decay::value, rows(last_.gate), rows(last_.input), states(last_.initial), rows(last_.dy),
+        rows(last_.y), rows(last_.dgate), rows(last_.dinput), states(last_.dstate));
+  }
+
+  void spoil() override {
+    for (const buffer* b : {&dgate_, &dinput_})
+      std::fill_n(b->data(), b->size(), std::numeric_limits<float>::quiet_NaN());
+  }
+  [[nodiscard]] double worst(double) const override {
+    return std::max(gradient_error(last_.dgate, dgate_), gradient_error(last_.dinput, dinput_));
+  }
+  [[nodiscard]] backward_call<mixer, maslin::view<float, 3>> call() const {
+    return {.mix = mixer{.channels = buffers_.size.D},
+            .tokens = buffers_.tokens(),
+            .y = buffers_.rows(buffers_.y),
+            .dy = buffers_.rows(dy_),
+            .gradients = {.gate = buffers_.rows(dgate_), .input = buffers_.rows(dinput_)}};
+  }
+  void plain() const {
+    naive::diagonal_backward(buffers_.size.T, buffers_.size.D, buffers_.gate.data(),
+                             buffers_.y.data(), dy_.data(), dgate_.data(), dinput_.data());
+  }
+
+ private:
+  diagonal_buffers<decay::value> buffers_;
+  buffer dy_, dgate_, dinput_;
+  last_tokens last_;
 };
 
 /// Builds the rows of one workload.
@@ -224,6 +285,21 @@ workload streamed(const settings& s, index_t D, const std::string& target) {
   return rows.with_eigen().take();
 }
 
+/// Gates, y and dy in, two gradients out: of an input, s[t]; of a gate, s[t] h[t-1]; the carry.
+workload backward(const settings& s, index_t D, const std::string& target) {
+  const index_t T = tokens_for(regime::dram, 2 * bytes_a_token(D), s.sizes);
+  backward_work least{.backward = streaming_work(T * D, 3, 2), .scan = streaming_work(T * D, 2, 1)};
+  least.backward.slots = 2 * static_cast<double>(T * D);
+  least.scan.slots = static_cast<double>(T * D);
+  const auto call_of = [](const diagonal_backward_problem& p) { return p.call(); };
+  return backward_rows<diagonal_backward_problem>("diagonal", form_name(decay::value), 1,
+                                                  {.T = T, .D = D}, least)
+      .library("", call_of, target)
+      .saving_scan("", call_of)
+      .plain_loop("")
+      .take();
+}
+
 /// Two threads: two sequences of 1024 channels, one sequence of 4096.
 void threaded(const settings& s, std::vector<workload>& plan) {
   if (s.cores < 2 || !s.threads) return;
@@ -283,6 +359,7 @@ std::vector<workload> diagonal_workloads(const settings& s) {
                      .plain_loop<tokens_outer>()
                      .take());
   threaded(s, plan);
+  plan.push_back(backward(s, 1024, "diag/D1024/given/backward/dram"));
   return plan;
 }
 

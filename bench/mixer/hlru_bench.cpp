@@ -6,7 +6,7 @@
 #include "support/gated.hpp"
 #include "support/gated_plan.hpp"
 
-#include <maslin/mixer/hlru.hpp>
+#include <maslin/gradient/hlru.hpp>
 #include <maslin/reference/hlru.hpp>
 
 namespace bench {
@@ -53,6 +53,24 @@ struct hlru_family {
   template <normalise N, naive::order Order>
   static void naive(index_t T, index_t D, const float* gate, const float* x, float* h, float* y) {
     naive::hlru<M, N, Order>(T, D, gate, x, h, y);
+  }
+  /// Where a gate of natural order lies in grouped order.
+  static index_t place_of(index_t D, index_t i) {
+    const index_t k = i % (M + 1), c = i / (M + 1) % D, t = i / (M + 1) / D;
+    return ((t * groups(D) + c / group) * (M + 1) + k) * group + c % group;
+  }
+  static void backward_reference(normalise N, last_tokens& u) {
+    const auto numbers = [&](auto& v) { return maslin::row_major(v.data(), 1, u.T, u.D); };
+    const auto rows = [&](auto& v) { return maslin::row_major(v.data(), 1, u.T, u.D, M + 1); };
+    const auto states = [&](auto& v) { return maslin::row_major(v.data(), 1, u.D, M); };
+    maslin::reference::hlru_backward<double>(
+        maslin::gate_side::read, N, rows(u.gate), numbers(u.input), states(u.initial),
+        numbers(u.dy), numbers(u.y), rows(u.dgate), numbers(u.dinput), states(u.dstate));
+  }
+  template <normalise N>
+  static void naive_backward(index_t T, index_t D, const float* gate, const float* x,
+                             const float* y, const float* dy, float* dgate, float* dx) {
+    naive::hlru_backward<M, N>(T, D, gate, x, y, dy, dgate, dx);
   }
   static void eigen(index_t T, index_t D, const float* gate, const float* x, float* h, float* y) {
     eigen::hlru<M>(T, D, gate, x, h, y);

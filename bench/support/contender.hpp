@@ -54,6 +54,23 @@ template <call Call, class Mixer, class Tokens, class View, class Policy>
   }
 }
 
+/// `call` again and again; for the comparison once, after `reset`.
+template <class F, class Reset>
+[[nodiscard]] contender contender_of(const F& call, const Reset& reset) {
+  return {.repeat =
+              [call](index_t calls) {
+                for (index_t i = 0; i < calls; ++i) {
+                  call();
+                  benchmark::ClobberMemory();
+                }
+              },
+          .fresh =
+              [call, reset] {
+                reset();
+                call();
+              }};
+}
+
 /// A loop over T tokens: (T, D, gate, input, state, y).
 using plain_call = void (*)(index_t, index_t, const float*, const float*, float*, float*);
 

@@ -31,13 +31,12 @@ namespace exec = maslin::exec;
   return N == normalise::none ? "given" : N == normalise::softmax ? "fused" : "fused-l1";
 }
 
-/// Buffers of one case. `width` numbers of state, gates in both orders.
+/// What the calls of one case take. `width` numbers of state, gates in both orders.
 template <class Family, normalise N>
-class gated_problem final : public problem {
- public:
+struct gated_buffers {
   static constexpr int M = Family::order;
 
-  gated_problem(const corpus& text, const extents& e, bool quick)
+  gated_buffers(const corpus& text, const extents& e)
       : size(e),
         gate(e.B * e.T * e.D * (M + 1)),
         grouped(Family::grouped_size(e.B, e.T, e.D)),
@@ -55,14 +54,6 @@ class gated_problem final : public problem {
       }
     maslin::regroup_gate(Family::natural(gate, e.B, e.T, e.D),
                          Family::lane_grouped(grouped, e.B, e.T, e.D));
-    find_truth(quick);
-  }
-
-  void spoil() override {
-    std::fill_n(y.data(), y.size(), std::numeric_limits<float>::quiet_NaN());
-  }
-  [[nodiscard]] double worst(double tolerance) const override {
-    return known_.worst(y.data(), tolerance);
   }
 
   template <gates O>
@@ -78,6 +69,29 @@ class gated_problem final : public problem {
 
   extents size;
   buffer gate, grouped, input, y;
+};
+
+/// A case of `scan` or `step` with the truth about it.
+template <class Family, normalise N>
+class gated_problem final : public problem, public gated_buffers<Family, N> {
+ public:
+  using buffers = gated_buffers<Family, N>;
+  using buffers::gate, buffers::input, buffers::M, buffers::size, buffers::y;
+
+  gated_problem(const corpus& text, const extents& e, bool quick) : buffers(text, e) {
+    find_truth(quick);
+  }
+
+  void spoil() override {
+    std::fill_n(y.data(), y.size(), std::numeric_limits<float>::quiet_NaN());
+  }
+  [[nodiscard]] double worst(double tolerance) const override {
+    return known_.worst(y.data(), tolerance);
+  }
+  /// Of a kernel that makes k roundings a term, in u W.
+  [[nodiscard]] static constexpr double tolerance_of(double k) {
+    return k * (M + 1) + (N == normalise::none ? 0 : M + 8);
+  }
 
  private:
   void find_truth(bool quick) {
@@ -106,21 +120,20 @@ class gated_problem final : public problem {
     if (known_.known == T) return;
     const auto mix = Family::template make<N, gates::grouped>(D);
     auto state = mix.make_state(B);
-    mix.scan(exec::sequential{}, tokens<gates::grouped>(), Family::values(y, B, T, D), state);
+    mix.scan(exec::sequential{}, this->template tokens<gates::grouped>(),
+             Family::values(y, B, T, D), state);
     known_.second = buffer(y.size());
     std::copy_n(y.data(), y.size(), known_.second.data());
     known_.second_tolerance = tolerance_of(maslin::fused_family ? 1 : 2);
   }
 
- public:
-  /// Of a kernel that makes k roundings a term, in u W.
-  [[nodiscard]] static constexpr double tolerance_of(double k) {
-    return k * (M + 1) + (N == normalise::none ? 0 : M + 8);
-  }
-
- private:
   truth known_;
 };
+
+/// Exps that the row of one number takes: a sigmoid serves M = 1, other rows need one for each entry.
+[[nodiscard]] constexpr int exps_of(normalise N, int M) {
+  return N != normalise::softmax ? 0 : M == 1 ? 1 : M + 1;
+}
 
 /// Builds the rows of one workload of a family.
 template <class Family, normalise N, call Call = call::scan>
@@ -212,10 +225,8 @@ class gated_rows {
   /// Rows of gates and input in, one row out; a step also reads and writes its state.
   [[nodiscard]] work least(int threads) const {
     const index_t n = load_.B * load_.T * load_.D;
-    // A sigmoid serves M = 1: one exp, where other rows need one for each entry.
-    constexpr int exps = N != normalise::softmax ? 0 : M == 1 ? 1 : M + 1;
     work w{.elements = n, .rows_read = M + 2, .threads = threads};
-    w.slots = static_cast<double>(n) * (M + 1 + slots_of_exp * exps);
+    w.slots = static_cast<double>(n) * (M + 1 + slots_of_exp * exps_of(N, M));
     if (decode) {
       const index_t read = M + 2 + Family::state_size(1), written = 2;
       w.rows_read = static_cast<int>(read / written);

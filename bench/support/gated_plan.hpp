@@ -5,6 +5,7 @@
 /// Which sizes and forms the mixers with gate rows are timed at: the same plan for each of them.
 
 #include "gated.hpp"
+#include "gated_backward.hpp"
 
 #include <string>
 #include <vector>
@@ -32,6 +33,10 @@ class gated_planner {
     decode<4>();
     decode<8>();
     threads();
+    backward<1>();
+    backward<2>();
+    backward<4>();
+    backward<8>();
     return std::move(plan_);
   }
 
@@ -172,6 +177,17 @@ class gated_planner {
     rows.template library<gates::grouped>("sequential", exec::sequential{.threads = 2}, 2);
     rows.template plain_loop<naive::order::tokens_outer>();
     add(rows.take());
+  }
+
+  /// Gradients, of sizes that stream from memory.
+  template <int M>
+  void backward() {
+    if (settings_.quick && M != 4) return;
+    // Rows of gates and theirs, input, y, dy and the gradient of the input.
+    constexpr index_t bytes = width * (2 * M + 6) * static_cast<index_t>(sizeof(float));
+    const index_t T = tokens_for(regime::dram, bytes, settings_.sizes);
+    add(gated_backward<Family<M>, normalise::softmax>(T, width));
+    if constexpr (M > 1) add(gated_backward<Family<M>, normalise::none>(T, width));
   }
 
   settings settings_;

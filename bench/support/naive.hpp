@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <vector>
 
 namespace bench::naive {
 
@@ -142,6 +143,84 @@ template <int M, normalise N, order Order>
       std::copy_n(state, M, h + g * M);
     }
   }
+}
+
+/// Given gates: gate, y, dy, dgate, dx [T, D]; zero states before and after.
+[[gnu::noinline]] inline void diagonal_backward(index_t T, index_t D, const float* __restrict gate,
+                                                const float* __restrict y,
+                                                const float* __restrict dy, float* __restrict dgate,
+                                                float* __restrict dx) {
+  std::vector<float> memory(static_cast<std::size_t>(D));
+  float* __restrict const carry = memory.data();
+  for (index_t t = T; t-- > 0;)
+    for (index_t d = 0; d < D; ++d) {
+      const index_t i = t * D + d;
+      const float s = carry[d] + dy[i];
+      dgate[i] = t > 0 ? s * y[i - D] : 0;
+      dx[i] = s;
+      carry[d] = gate[i] * s;
+    }
+}
+
+/// dz_k = s p_k (u_k - h) of a softmax row, s u_k of given coefficients.
+template <normalise N>
+inline float gate_gradient(float s, float p, float u, float h) {
+  return N == normalise::none ? s * u : s * p * (u - h);
+}
+
+/// gate, dgate [T, D, M+1], x, y, dy, dx [T, D]; zero states before and after.
+template <int M, normalise N>
+[[gnu::noinline]] void hlru_backward(index_t T, index_t D, const float* __restrict gate,
+                                     const float* __restrict x, const float* __restrict y,
+                                     const float* __restrict dy, float* __restrict dgate,
+                                     float* __restrict dx) {
+  static_assert(N == normalise::none || N == normalise::softmax);
+  std::vector<float> carry(static_cast<std::size_t>(D * M));
+  for (index_t t = T; t-- > 0;)
+    for (index_t d = 0; d < D; ++d) {
+      const index_t i = t * D + d;
+      float* const c = carry.data() + d * M;
+      numbers<M + 1> p;
+      normalise_row<M, N>(gate + i * (M + 1), p);
+      const float s = c[0] + dy[i];
+      for (int k = 0; k < M; ++k) {
+        const float u = t > k ? y[i - (k + 1) * D] : 0;
+        dgate[i * (M + 1) + k] = gate_gradient<N>(s, p[k], u, y[i]);
+        c[k] = p[k] * s + (k + 1 < M ? c[k + 1] : 0);
+      }
+      dgate[i * (M + 1) + M] = gate_gradient<N>(s, p[M], x[i], y[i]);
+      dx[i] = s * p[M];
+    }
+}
+
+/// gate, dgate [T, G, M, M+1], x, y, dy, dx [T, G, M]; zero states before and after.
+template <int M, normalise N>
+[[gnu::noinline]] void bdlru_backward(index_t T, index_t G, const float* __restrict gate,
+                                      const float* __restrict x, const float* __restrict y,
+                                      const float* __restrict dy, float* __restrict dgate,
+                                      float* __restrict dx) {
+  static_assert(N == normalise::none || N == normalise::softmax);
+  std::vector<float> carry(static_cast<std::size_t>(G * M));
+  for (index_t t = T; t-- > 0;)
+    for (index_t g = 0; g < G; ++g) {
+      const index_t block = (t * G + g) * M;
+      float* const c = carry.data() + g * M;
+      numbers<M> sum{};
+      for (int i = 0; i < M; ++i) {
+        const index_t row = (block + i) * (M + 1);
+        numbers<M + 1> p;
+        normalise_row<M, N>(gate + row, p);
+        const float s = c[i] + dy[block + i];
+        for (int k = 0; k < M; ++k) {
+          const float u = t > 0 ? y[block - G * M + k] : 0;
+          dgate[row + k] = gate_gradient<N>(s, p[k], u, y[block + i]);
+          sum[k] += p[k] * s;
+        }
+        dgate[row + M] = gate_gradient<N>(s, p[M], x[block + i], y[block + i]);
+        dx[block + i] = s * p[M];
+      }
+      std::copy_n(sum, M, c);
+    }
 }
 
 }  // namespace bench::naive

@@ -35,13 +35,7 @@ class reference_problem : public problem {
     std::fill_n(y.data(), y.size(), std::numeric_limits<float>::quiet_NaN());
   }
   [[nodiscard]] double worst(double) const override {
-    double largest = 0, found = 0;
-    for (const double v : exact) largest = std::max(largest, std::abs(v));
-    for (std::size_t i = 0; i < exact.size(); ++i) {
-      const double error = std::abs(y[static_cast<index_t>(i)] - exact[i]);
-      found = std::max(found, std::isfinite(error) ? error : HUGE_VAL);
-    }
-    return found / (relative_tolerance * largest);
+    return largest_error(exact, [&](index_t i) { return y[i]; }) / relative_tolerance;
   }
 
   extents size;

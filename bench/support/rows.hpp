@@ -70,14 +70,7 @@ struct sizes_of_rows {
 /// `f` again and again; once for the comparison.
 template <class F>
 [[nodiscard]] contender repeated(const F& f) {
-  return {.repeat =
-              [f](index_t calls) {
-                for (index_t i = 0; i < calls; ++i) {
-                  f();
-                  benchmark::ClobberMemory();
-                }
-              },
-          .fresh = f};
+  return contender_of(f, [] {});
 }
 
 }  // namespace bench

@@ -56,6 +56,19 @@ struct truth {
   return quick ? std::clamp(quick_budget / coefficients_a_token, std::min<index_t>(T, 64), T) : T;
 }
 
+/// The worst |got(i) - want[i]| in parts of the largest |want[i]|; infinite for a number that is not
+/// finite.
+template <class Got>
+[[nodiscard]] double largest_error(const std::vector<double>& want, const Got& got) {
+  double largest = 0, found = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const double error = std::abs(double{got(static_cast<index_t>(i))} - want[i]);
+    largest = std::max(largest, std::abs(want[i]));
+    found = std::max(found, std::isfinite(error) ? error : std::numeric_limits<double>::infinity());
+  }
+  return found / largest;
+}
+
 /// `count` floats as doubles.
 [[nodiscard]] inline std::vector<double> widened(const float* from, index_t count) {
   return {from, from + count};
