@@ -337,7 +337,9 @@ template <class V>
   };
   static constexpr series taylor;
   const auto small = L::abs(x) <= L::broadcast(S(1));
-  return L::select(small, horner(taylor.c, x), L::div(e - phi, x));
+  // By fma, since phi may be a product, which a compiler would contract with a difference.
+  const V difference = L::fma(L::broadcast(S(-1)), phi, e);
+  return L::select(small, horner(taylor.c, x), L::div(difference, x));
 }
 
 /// 1 / (1 + exp(-x)).
