@@ -12,22 +12,22 @@ using namespace maslin::test;
 
 TEST_CASE("the gradients of the diagonal recurrence keep the laws in every form",
           "[gradient][diagonal][law]") {
-  check_gradient_laws(recurrent_gradients<diagonal<float, decay::value>>(), 1, 200);
-  check_gradient_laws(recurrent_gradients<diagonal<double, decay::value>>(), 2, 100);
-  check_gradient_laws(recurrent_gradients<diagonal<float, decay::log>>(), 3, 200);
-  check_gradient_laws(recurrent_gradients<diagonal<double, decay::log>>(), 4, 100);
-  check_gradient_laws(recurrent_gradients<diagonal<float, decay::complement>>(), 5, 200);
-  check_gradient_laws(recurrent_gradients<diagonal<double, decay::complement>>(), 6, 100);
+  check_gradient_laws(recurrent_gradients<diagonal<float, decay::value>>(), 1, 60);
+  check_gradient_laws(recurrent_gradients<diagonal<double, decay::value>>(), 2, 30);
+  check_gradient_laws(recurrent_gradients<diagonal<float, decay::log>>(), 3, 60);
+  check_gradient_laws(recurrent_gradients<diagonal<double, decay::log>>(), 4, 30);
+  check_gradient_laws(recurrent_gradients<diagonal<float, decay::complement>>(), 5, 60);
+  check_gradient_laws(recurrent_gradients<diagonal<double, decay::complement>>(), 6, 30);
 }
 TEST_CASE("the gradients of the complex diagonal recurrence keep the laws",
           "[gradient][complex_diagonal][law]") {
-  check_gradient_laws(recurrent_gradients<diagonal<std::complex<float>>>(), 7, 200);
-  check_gradient_laws(recurrent_gradients<diagonal<std::complex<double>>>(), 8, 100);
+  check_gradient_laws(recurrent_gradients<diagonal<std::complex<float>>>(), 7, 60);
+  check_gradient_laws(recurrent_gradients<diagonal<std::complex<double>>>(), 8, 30);
 }
 TEST_CASE("the gradient of a decay that is fixed in time is summed over tokens and sequences",
           "[gradient][diagonal][law]") {
-  check_gradient_laws(recurrent_gradients<diagonal<float, decay::value>, true>(), 9, 100);
-  check_gradient_laws(recurrent_gradients<diagonal<double, decay::log>, true>(), 10, 50);
-  check_gradient_laws(recurrent_gradients<diagonal<float, decay::complement>, true>(), 11, 100);
-  check_gradient_laws(recurrent_gradients<diagonal<std::complex<float>>, true>(), 12, 100);
+  check_gradient_laws(recurrent_gradients<diagonal<float, decay::value>, true>(), 9, 30);
+  check_gradient_laws(recurrent_gradients<diagonal<double, decay::log>, true>(), 10, 20);
+  check_gradient_laws(recurrent_gradients<diagonal<float, decay::complement>, true>(), 11, 30);
+  check_gradient_laws(recurrent_gradients<diagonal<std::complex<float>>, true>(), 12, 30);
 }

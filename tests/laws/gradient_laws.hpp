@@ -30,6 +30,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iostream>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -496,11 +497,27 @@ gradient_arrays<S> gradient_subject<S>::in_two_segments(const gradient_problem<S
   return first;
 }
 
+/// Draws `rounds` problems of 1 to 3 sequences of 1 to 8 tokens and holds them to the two laws that
+/// know nothing of the reference.
+inline void check_differences_and_adjoint(const gradient_subject<double>& mixer, std::uint64_t seed,
+                                          int rounds) {
+  random r(seed);
+  for (int round = 0; round < rounds; ++round) {
+    const auto p = mixer.draw(r.between(1, 3), r.between(1, 8), r);
+    INFO("round " << round << ", B = " << p.batch << ", T = " << p.length);
+    gradient_law::differences(mixer, p, r);
+    gradient_law::adjoint(mixer, p);
+  }
+}
+
 /// Draws `rounds` problems of 1 to `batch` sequences of 1 to `length` tokens and holds them to all
 /// laws.
 template <class S>
 void check_gradient_laws(const gradient_subject<S>& mixer, std::uint64_t seed, int rounds,
                          index_t batch = 3, index_t length = 20) {
+#if defined(MASLIN_DEBUG_CHECKS)
+  rounds = (rounds + 7) / 8;  // such builds are slow
+#endif
   random r(seed);
   worst_ratio worst("gradients");
   for (int round = 0; round < rounds; ++round) {
@@ -515,7 +532,7 @@ void check_gradient_laws(const gradient_subject<S>& mixer, std::uint64_t seed, i
     gradient_law::cone(mixer, p, r);
   }
   gradient_law::nothing(mixer, r);
-  WARN(worst);
+  std::cout << worst << "\n";
 }
 
 }  // namespace maslin::test
