@@ -301,7 +301,7 @@ TEST_CASE(
     index_t D, N, writes, reads, T;
   };
   for (const auto& [D, N, writes, reads, T] :
-       {size{200, 3, 5, 2, 9}, size{20, 256, 1, 4, 5}, size{96, 64, 96, 1, 50}}) {
+       {size{200, 3, 5, 2, 9}, size{20, 256, 1, 4, 5}, size{96, 64, 96, 1, 100}}) {
     const auto p = mixer.of({D, N, writes, reads, 3}, 2, T, r);
     gradient_law::truth(mixer, p, worst);
     gradient_law::batch(mixer, p, r);

@@ -131,9 +131,8 @@ struct selective_adjoint_kernel {
   /// Channels [begin, end), a block, over kept states [first, last), the last one first. `carry`, a
   /// row of the state's gradient, enters as a[t] s[t] of the next token and leaves so.
   template <class V>
-  [[gnu::flatten]] void walk(const selective_block<S>& w, const selective_sums<S>& to, S* carry,
-                             index_t begin, index_t end, index_t first, index_t last,
-                             index_t length) const noexcept {
+  void walk(const selective_block<S>& w, const selective_sums<S>& to, S* carry, index_t begin,
+            index_t end, index_t first, index_t last, index_t length) const noexcept {
     const span x{begin, end, begin * forward.N};
     load<V>(w, x);
     for (index_t k = last; k-- > first;) {
@@ -233,9 +232,12 @@ struct selective_adjoint_kernel {
     return L::all(delta * L::load(w.reach + i, n) <= L::broadcast(maslin::detail::normal_reach<S>));
   }
 
+  // The passes of a token are functions of their own, each with all registers to itself.
+
   /// The forward pass of token t, bit for bit.
   template <class V>
-  void replay(const selective_block<S>& w, const span& x, index_t from, index_t t) const noexcept {
+  [[gnu::noinline, gnu::flatten]] void replay(const selective_block<S>& w, const span& x,
+                                              index_t from, index_t t) const noexcept {
     using L = lane<V>;
     const index_t i = t - from;
     S *const delta = w.delta + row_of(i), *const drive = w.drive + row_of(i);
@@ -262,7 +264,8 @@ struct selective_adjoint_kernel {
 
   /// From dy to the gradient of y before its gate, and to that of the gate.
   template <class V>
-  void open(const selective_block<S>& w, const span& x, index_t i, index_t t) const noexcept {
+  [[gnu::noinline, gnu::flatten]] void open(const selective_block<S>& w, const span& x, index_t i,
+                                            index_t t) const noexcept {
     const S *const out = dy.at(t), *const values = forward.input.at(t), *const skips = forward.skip;
     const S* const gates = forward.gate ? forward.gate.at(t) : nullptr;
     const S* const sums = w.sum + row_of(i);
@@ -288,8 +291,9 @@ struct selective_adjoint_kernel {
 
   /// The states of token t, and its sums over channels.
   template <class V>
-  void adjoint(const selective_block<S>& w, const span& x, const selective_sums<S>& to,
-               index_t from, index_t t, S* carry) const noexcept {
+  [[gnu::noinline, gnu::flatten]] void adjoint(const selective_block<S>& w, const span& x,
+                                               const selective_sums<S>& to, index_t from, index_t t,
+                                               S* carry) const noexcept {
     const index_t i = t - from;
     recurrence::selective_adjoint_rows<S> at{};
     at.N = forward.N;
@@ -330,7 +334,8 @@ struct selective_adjoint_kernel {
 
   /// From sums over n to the gradients of input, dt and bias.
   template <class V>
-  void close(const selective_block<S>& w, const span& x, index_t i, index_t t) const noexcept {
+  [[gnu::noinline, gnu::flatten]] void close(const selective_block<S>& w, const span& x, index_t i,
+                                             index_t t) const noexcept {
     const S *const steps = forward.dt.at(t), *const values = forward.input.at(t);
     const S *const skips = forward.skip, *const biases = forward.bias;
     const S* const deltas = w.delta + row_of(i);

@@ -73,8 +73,9 @@ struct selective_scratch {
     sums = z.pieces() * z.every * z.N;
     totals = rounded_up(z.channels) * (z.N + 2);
     first_task = all.take(z.tasks() * task);
-    write = all.take(z.together() * z.blocks() * z.slots(z.write_groups) * sums);
-    read = all.take(z.together() * z.blocks() * z.slots(z.read_groups) * sums);
+    // Two of each: one is filled while the other is added up.
+    write = all.take(2 * z.together() * z.blocks() * z.slots(z.write_groups) * sums);
+    read = all.take(2 * z.together() * z.blocks() * z.slots(z.read_groups) * sums);
     first_total = all.take(z.together() * totals);
     total = all.take(totals);
   }
@@ -142,16 +143,19 @@ class selective_backward {
     for (index_t i = b; i < b + count; ++i) longest = std::max(longest, tokens_of(i));
     std::fill_n(memory.first_total, count * memory.totals, S(0));
     const index_t items = count * size.blocks(), tasks = std::min(size.tasks(), items);
-    for (index_t done = 0; done * size.every < longest; done += size.pieces()) {
+    const bool sums = size.write_groups + size.read_groups > 0;
+    const auto add = [&](index_t done, index_t task) {
+      for (index_t i = 0; sums && i < count; ++i) add_blocks<V>(b, i, done, task, tasks);
+    };
+    // Tasks meet once a stretch: what blocks have left of one is added up beside the next.
+    index_t done = 0;
+    for (; done * size.every < longest; done += size.pieces())
       where.run(tasks, [&](index_t task) {
+        if (done > 0) add(done - size.pieces(), task);
         for (index_t i = task; i < items; i += tasks)
           block<V>(dstate, b, i / size.blocks(), i % size.blocks(), done, task);
       });
-      if (size.write_groups + size.read_groups == 0) continue;
-      where.run(tasks, [&](index_t task) {
-        for (index_t i = 0; i < count; ++i) add_blocks<V>(b, i, done, task, tasks);
-      });
-    }
+    if (sums && done > 0) where.run(tasks, [&](index_t task) { add(done - size.pieces(), task); });
     for (index_t i = 0; i < count; ++i)
       for (index_t k = 0; k < memory.totals; ++k)
         memory.total[k] += memory.first_total[i * memory.totals + k];
@@ -162,10 +166,14 @@ class selective_backward {
     k.enter(b, offsets.empty() ? b : 0, start_of(b));
     return k;
   }
-  /// Sums over channels of block k of the i-th sequence at work; null where they are not wanted.
-  [[nodiscard]] S* sums_of(S* all, index_t groups, index_t i, index_t k) const noexcept {
+  /// Sums over channels of block k of the i-th sequence at work, for the stretch after `done`; null
+  /// where they are not wanted.
+  [[nodiscard]] S* sums_of(S* all, index_t groups, index_t i, index_t k,
+                           index_t done) const noexcept {
     if (groups == 0) return nullptr;
-    return all + (i * size.blocks() + k) * size.slots(groups) * memory.sums;
+    const index_t half = done / size.pieces() % 2;
+    return all +
+           ((half * size.together() + i) * size.blocks() + k) * size.slots(groups) * memory.sums;
   }
 
   template <class V, class State>
@@ -177,8 +185,8 @@ class selective_backward {
     const auto w = selective_block<S>::of(own, size.N, size.every);
     const index_t begin = k * size.block(), end = std::min(begin + size.block(), size.channels);
     S* const total = memory.first_total + i * memory.totals;
-    const selective_sums<S> to{sums_of(memory.write, size.write_groups, i, k),
-                               sums_of(memory.read, size.read_groups, i, k),
+    const selective_sums<S> to{sums_of(memory.write, size.write_groups, i, k, done),
+                               sums_of(memory.read, size.read_groups, i, k, done),
                                s.from,
                                s.until - s.from,
                                total + begin * size.N,
@@ -200,20 +208,21 @@ class selective_backward {
       to.shift(row, start);
       for (index_t t = tokens * task / tasks; t < tokens * (task + 1) / tasks; ++t)
         for (index_t g = 0; g < groups; ++g)
-          add_group<V>(all, groups, i, g, tokens, t, to.at(s.from + t) + g * apart);
+          add_group<V>(all, groups, i, g, tokens, t, done, to.at(s.from + t) + g * apart);
     };
     add(d_write, write_group, memory.write, size.write_groups);
     add(d_read, read_group, memory.read, size.read_groups);
   }
+  /// Group g at one token, over the blocks that it meets.
   template <class V>
   void add_group(S* all, index_t groups, index_t i, index_t g, index_t tokens, index_t t,
-                 S* to) const noexcept {
+                 index_t done, S* to) const noexcept {
     const index_t width = size.channels / groups;
     const index_t first_block = g * width / size.block();
     const index_t last_block = ((g + 1) * width - 1) / size.block();
     const auto sums = [&](index_t k) {
       const index_t slot = g - k * size.block() / width;
-      return sums_of(all, groups, i, k) + (slot * tokens + t) * size.N;
+      return sums_of(all, groups, i, k, done) + (slot * tokens + t) * size.N;
     };
     maslin::detail::registers_of<V>(0, size.N, [&](index_t n, auto count) {
       V sum = lane<V>::load(sums(first_block) + n, count);
