@@ -53,11 +53,12 @@ inline void take_lane_sums(S* rows, index_t N, S* to) noexcept {
   maslin::detail::registers_of<V>(0, N, [&](index_t k, auto n) {
     V x[static_cast<std::size_t>(lanes)];
     simd::load_columns<V, lanes>(rows + k * lanes, lanes, n, x);
+    for (index_t i = 0; i < n * lanes; i += lane<V>::width)
+      lane<V>::store(rows + k * lanes + i, lane<V>::broadcast(S(0)));
     for (int half = lanes / 2; half > 0; half /= 2)
       for (int i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
     lane<V>::store(to + k, x[0], n);
   });
-  std::fill_n(rows, N * lanes, S(0));
 }
 
 /// f(c, n) for registers of channels [c, stop) that keep to multiples of their width, so that a
@@ -77,10 +78,25 @@ inline void aligned_registers(index_t c, index_t stop, const F& f) noexcept {
   }
 }
 
+/// f(R, c, n) for the same registers: two at once, 16 channels apart, while there are so many, and
+/// otherwise one. A lane of 16 sees its channels in ascending order.
+template <class V, class F>
+inline void pairs_of(index_t c, index_t stop, const F& f) noexcept {
+  constexpr index_t lanes = scan::state_lanes;
+  constexpr std::integral_constant<int, 1> one{};
+  const auto single = [&](index_t i, auto n) { f(one, i, n); };
+  const index_t aligned = std::min((c + lanes - 1) / lanes * lanes, stop);
+  aligned_registers<V>(c, aligned, single);
+  for (c = aligned; c + 2 * lanes <= stop; c += 2 * lanes)
+    for (index_t i = 0; i < lanes; i += lane<V>::width)
+      f(std::integral_constant<int, 2>{}, c + i, all_lanes<V>{});
+  aligned_registers<V>(c, stop, single);
+}
+
 /// Scratch of one task: a block of channels over the tokens between two kept states.
 template <class S>
 struct selective_block {
-  S *decay, *rate, *reach;         // [block / 16][N][16], twice, and [block]
+  S *decay, *rate, *reach, *rate_reach;  // [block / 16][N][16], twice, and [block]
   S *h, *delta, *drive, *sum;      // [every], of a block each: states after a token, and below
   S *g, *into_input, *into_delta;  // [block], of the token at hand
   S *into_decay, *into_skip, *into_bias;  // sums over tokens
@@ -91,7 +107,7 @@ struct selective_block {
     const auto rows = [&](index_t count) { return from.take(count * row); };
     const auto states = [&](index_t count) { return from.take(count * block * N); };
     selective_block w{};
-    w.decay = states(1), w.rate = states(1), w.reach = rows(1);
+    w.decay = states(1), w.rate = states(1), w.reach = rows(1), w.rate_reach = rows(1);
     w.h = states(every), w.delta = rows(every), w.drive = rows(every), w.sum = rows(every);
     w.g = rows(1), w.into_input = rows(1), w.into_delta = rows(1);
     w.into_decay = states(1), w.into_skip = rows(1), w.into_bias = rows(1);
@@ -207,7 +223,7 @@ struct selective_adjoint_kernel {
     const S* const from = forward.decay + x.begin * forward.decay_row;
     const index_t count = x.end - x.begin;
     maslin::detail::load_decays<V>(from, forward.decay_row, forward.N, count, S(1), w.rate,
-                                   w.reach);
+                                   w.rate_reach);
     maslin::detail::load_decays<V>(from, forward.decay_row, forward.N, count, forward.scale,
                                    w.decay, w.reach);
     std::fill_n(w.into_write, forward.N * scan::state_lanes, S(0));
@@ -226,10 +242,11 @@ struct selective_adjoint_kernel {
     }
   }
 
+  /// True if no exponential of these lanes leaves the range of normal numbers.
   template <class V, class N>
-  [[nodiscard]] static bool normal(const selective_block<S>& w, index_t i, V delta, N n) noexcept {
+  [[nodiscard]] static bool normal(const S* reach, V step, N n) noexcept {
     using L = lane<V>;
-    return L::all(delta * L::load(w.reach + i, n) <= L::broadcast(maslin::detail::normal_reach<S>));
+    return L::all(step * L::load(reach, n) <= L::broadcast(maslin::detail::normal_reach<S>));
   }
 
   // The passes of a token are functions of their own, each with all registers to itself.
@@ -255,8 +272,8 @@ struct selective_adjoint_kernel {
         at.decay = w.decay + p, at.state = state + p, at.next = next + p;
         const V steps[] = {L::load(delta + k, n)}, drives[] = {L::load(drive + k, n)};
         V y[1];
-        recurrence::selective<Rule, V, 1>::token(at, steps, drives, normal(w, k, steps[0], n), n,
-                                                 y);
+        recurrence::selective<Rule, V, 1>::token(at, steps, drives,
+                                                 normal(w.reach + k, steps[0], n), n, y);
         L::store(sum + k, y[0], n);
       });
     });
@@ -301,13 +318,13 @@ struct selective_adjoint_kernel {
     groups_of(x, [&](index_t first, index_t stop, index_t g, index_t q) {
       at.write = forward.write.at(t) + g * forward.write_group;
       at.read = forward.read.at(t) + q * forward.read_group;
-      aligned_registers<V>(first, stop, [&](index_t c, auto n) {
+      pairs_of<V>(first, stop, [&]<int R>(std::integral_constant<int, R>, index_t c, auto n) {
         const index_t k = c - x.begin, p = place(k);
-        at.decay = w.decay + p, at.rate = w.rate + p, at.into_decay = w.into_decay + p;
+        at.rate = w.rate + p, at.into_decay = w.into_decay + p;
         at.before = last + p, at.after = now + p, at.carry = carry + x.offset + p;
         at.into_write = w.into_write + k % scan::state_lanes;
         at.into_read = w.into_read + k % scan::state_lanes;
-        adjoint_of<V>(w, at, i, k, forward.input.at(t) + c, n);
+        adjoint_of<V, R>(w, at, i, k, forward.input.at(t) + c, n);
       });
       const auto finish = [&](S* sums, S* lanes, index_t group, index_t width) {
         if (stop != x.end && stop != (group + 1) * width) return;
@@ -319,17 +336,29 @@ struct selective_adjoint_kernel {
       finish(to.read, w.into_read, q, forward.read_width);
     });
   }
-  template <class V, class N>
+  template <class V, int R, class N>
   void adjoint_of(const selective_block<S>& w, const recurrence::selective_adjoint_rows<S>& at,
                   index_t i, index_t k, const S* input, N n) const noexcept {
     using L = lane<V>;
-    using R = recurrence::selective_adjoint<Rule, V>;
-    const typename R::token_values values{L::load(w.delta + row_of(i) + k, n),
-                                          L::load(w.drive + row_of(i) + k, n), L::load(input, n),
-                                          L::load(w.g + k, n)};
-    const auto sums = R::token(at, values, normal(w, k, values.delta, n), n);
-    L::store(w.into_input + k, sums.into_input, n);
-    L::store(w.into_delta + k, sums.into_delta, n);
+    using adjoint_type = recurrence::selective_adjoint<Rule, V, R>;
+    const S *const delta = w.delta + row_of(i) + k, *const drive = w.drive + row_of(i) + k;
+    typename adjoint_type::token_values x;
+    bool ordinary = true;
+    unrolled<R>([&](auto r) {
+      const auto c = static_cast<index_t>(r) * scan::state_lanes;
+      x.delta[r] = L::load(delta + c, n);
+      x.drive[r] = L::load(drive + c, n);
+      x.input[r] = L::load(input + c, n);
+      x.g[r] = L::load(w.g + k + c, n);
+      const V step = x.delta[r] * L::broadcast(forward.scale);
+      ordinary = ordinary && normal(w.rate_reach + k + c, step, n);
+    });
+    const auto sums = adjoint_type::token(at, x, ordinary, n);
+    unrolled<R>([&](auto r) {
+      const index_t c = k + static_cast<index_t>(r) * scan::state_lanes;
+      L::store(w.into_input + c, sums.into_input[r], n);
+      L::store(w.into_delta + c, sums.into_delta[r], n);
+    });
   }
 
   /// From sums over n to the gradients of input, dt and bias.

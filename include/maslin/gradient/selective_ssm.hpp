@@ -70,7 +70,8 @@ struct selective_scratch {
     parts_of<S> one;
     static_cast<void>(selective_block<S>::of(one, z.N, z.every));
     task = one.used();
-    sums = z.pieces() * z.every * z.N;
+    // A little apart from a power of two: sums of many blocks are read side by side.
+    sums = z.pieces() * z.every * z.N + scan::state_lanes;
     totals = rounded_up(z.channels) * (z.N + 2);
     first_task = all.take(z.tasks() * task);
     // Two of each: one is filled while the other is added up.
