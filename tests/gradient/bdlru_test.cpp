@@ -6,6 +6,7 @@ namespace {
 
 using namespace maslin;
 using namespace maslin::test;
+using enum normalise;
 
 }  // namespace
 
@@ -14,18 +15,16 @@ TEST_CASE("the gradients of BD-LRU keep the laws at every block size", "[gradien
     CAPTURE(int(order));
     const int rounds = order > 4 ? 5 : 20;
     check_gradient_laws(recurrent_gradients<bdlru<float, order>>(), 100 + order, rounds, 3, 12);
-    check_gradient_laws(recurrent_gradients<bdlru<double, order>>(), 200 + order, rounds / 5, 3,
-                        12);
   });
+  check_gradient_laws(recurrent_gradients<bdlru<double, 3>>(), 200, 5, 3, 12);
 }
 TEST_CASE("the gradients of BD-LRU keep the laws for every normalisation and in grouped order",
           "[gradient][bdlru][law]") {
-  using enum normalise;
   check_gradient_laws(recurrent_gradients<bdlru<float, 3, none>>(), 7, 20);
-  check_gradient_laws(recurrent_gradients<bdlru<float, 3, sigmoid_l1>>(), 8, 20);
+  check_gradient_laws(recurrent_gradients<bdlru<double, 2, sigmoid_l1>>(), 8, 5);
   check_gradient_laws(recurrent_gradients<bdlru<float, 3, relu_l1>>(), 9, 20);
-  check_gradient_laws(recurrent_gradients<bdlru<double, 3, tanh_l1>>(), 10, 5);
-  check_gradient_laws(recurrent_gradients<bdlru<double, 3, lin_l1>>(), 11, 5);
+  check_gradient_laws(recurrent_gradients<bdlru<double, 2, tanh_l1>>(), 10, 5);
+  check_gradient_laws(recurrent_gradients<bdlru<float, 2, lin_l1>>(), 11, 20);
   check_gradient_laws(recurrent_gradients<bdlru<float, 3, softmax, gates::grouped>>(), 12, 20);
-  check_gradient_laws(recurrent_gradients<bdlru<double, 3, softmax, gates::grouped>>(), 13, 5);
+  check_gradient_laws(recurrent_gradients<bdlru<double, 2, softmax, gates::grouped>>(), 13, 5);
 }
