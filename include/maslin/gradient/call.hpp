@@ -58,7 +58,8 @@ class memory_of_call {
 /// Writes a gradient, or adds it to what is there.
 template <class V, class S, class N>
 inline void store(S* to, V x, N n, bool accumulate) noexcept {
-  if (accumulate) x = lane<V>::load(to, n) + x;
+  // By fma, since x may be a product, which a compiler would contract with a sum.
+  if (accumulate) x = lane<V>::fma(lane<V>::broadcast(S(1)), x, lane<V>::load(to, n));
   lane<V>::store(to, x, n);
 }
 

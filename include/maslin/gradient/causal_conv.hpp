@@ -161,7 +161,8 @@ struct causal_conv<maslin::causal_conv<S, Width>> {
           L::store(at, L::fma(g, x[Width - 1 - k], L::load(at)));
         });
         S* const at = to + Width * scan::state_lanes;
-        L::store(at, L::load(at) + g);
+        // By fma, since g may be a product, which a compiler would contract with a sum.
+        L::store(at, L::fma(L::broadcast(S(1)), g, L::load(at)));
       });
     }
     /// The derivative of silu at the sum that `scan` formed.

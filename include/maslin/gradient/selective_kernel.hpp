@@ -383,9 +383,9 @@ struct selective_adjoint_kernel {
       if (biases != nullptr) raw = raw + L::load(biases + c, n);
       if (Rule == discretisation::euler)
         into_delta = L::fma(L::load(values + c, n), into_input, into_delta);
-      const W d = into_delta * simd::sigmoid(raw);
-      if (to_dt != nullptr) store(to_dt + c, d, n, accumulate);
-      L::store(w.into_bias + k, L::load(w.into_bias + k) + d);
+      const W slope = simd::sigmoid(raw);
+      if (to_dt != nullptr) store(to_dt + c, into_delta * slope, n, accumulate);
+      L::store(w.into_bias + k, L::fma(into_delta, slope, L::load(w.into_bias + k)));
     });
   }
 
