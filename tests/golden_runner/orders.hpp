@@ -6,14 +6,12 @@
 
 #include <maslin/core/order.hpp>
 #include <maslin/core/types.hpp>
-#include <maslin/mixer/layout.hpp>
 
 #include <string>
 #include <type_traits>
-#include <vector>
 
-#if !defined(MASLIN_TEST_ORDERS)
-#define MASLIN_TEST_ORDERS 1, 2, 3, 4, 5, 6, 7, 8, 16
+#if !defined(MASLIN_GOLDEN_ORDERS)
+#define MASLIN_GOLDEN_ORDERS 1, 2, 3, 4, 5, 6, 7, 8, 16
 #endif
 
 namespace golden {
@@ -22,7 +20,7 @@ namespace golden {
 /// throws    skipped_case
 inline void require_order(int order) {
   std::string known;
-  for (const int m : {MASLIN_TEST_ORDERS}) {
+  for (const int m : {MASLIN_GOLDEN_ORDERS}) {
     if (m == order) return;
     known += (known.empty() ? "" : ", ") + std::to_string(m);
   }
@@ -34,7 +32,7 @@ inline void require_order(int order) {
 template <class F>
 void with_order_and_normalisation(int order, maslin::normalise kind, F&& f) {
   using maslin::normalise;
-  maslin::with_order<MASLIN_TEST_ORDERS>(order, [&](auto m) {
+  maslin::with_order<MASLIN_GOLDEN_ORDERS>(order, [&](auto m) {
     const auto call = [&]<normalise N>(std::integral_constant<normalise, N> n) { f(m, n); };
     switch (kind) {
       case normalise::none: return call(std::integral_constant<normalise, normalise::none>{});
@@ -46,24 +44,6 @@ void with_order_and_normalisation(int order, maslin::normalise kind, F&& f) {
       case normalise::lin_l1: return call(std::integral_constant<normalise, normalise::lin_l1>{});
     }
   });
-}
-
-/// Gate gradients of `rows` tokens of `channels` channels with `count` gates each, in natural order,
-/// from how the run called `name` left them. Padding of groups must not have been written.
-template <class S>
-[[nodiscard]] std::vector<double> natural_gates(const std::vector<S>& from, index_t rows,
-                                                index_t channels, index_t count,
-                                                const std::string& name) {
-  if (name != "grouped") return {from.begin(), from.end()};
-  constexpr index_t L = maslin::default_group;
-  const index_t groups = (channels + L - 1) / L;
-  std::vector<double> to;
-  for (index_t r = 0; r < rows; ++r)
-    for (index_t c = 0; c < channels; ++c)
-      for (index_t k = 0; k < count; ++k)
-        to.push_back(
-            double(from[static_cast<std::size_t>(((r * groups + c / L) * count + k) * L + c % L)]));
-  return to;
 }
 
 }  // namespace golden
