@@ -12,8 +12,13 @@
 namespace maslin::test {
 
 /// Shapes of all mixers together: 10,000 and more, shared out below.
+#if defined(MASLIN_DEBUG_CHECKS)
+inline constexpr index_t diagonal_shapes = 600, float_shapes = 450,
+                         double_shapes = 150;  // slow builds
+#else
 inline constexpr index_t diagonal_shapes = 3600, float_shapes = 2700, double_shapes = 900;
 static_assert(diagonal_shapes + 2 * (float_shapes + double_shapes) >= 10000);
+#endif
 
 /// What is published: err <= 1.01 k (M + 1) u W, and c_g = M + 8 more where the kernel normalises.
 /// The 1.01 covers what the first-order bound leaves out.

@@ -11,7 +11,11 @@ namespace {
 template <class S>
 void check_long_memory(const std::string& name, const subject<S>& m,
                        double figure = std::numeric_limits<double>::infinity()) {
+#if defined(MASLIN_DEBUG_CHECKS)
+  constexpr index_t T = 20003, C = 3;  // such builds are slow
+#else
   constexpr index_t T = 100003, C = 3;
+#endif
   auto p = make_problem(m, 1, T, C, 17, memory::sticky);
   // Inputs of one sign: errors then have nothing to hide behind, since h never comes near 0.
   for (S& x : p.input) x = std::abs(x);
