@@ -78,7 +78,7 @@ int main() {
   mix(t, mixer, all, dall, input, want, dy, 0, T, state, dstate);
   t.steps.clear();
 
-  for (int step = 0; step <= 1000; ++step) {
+  for (int step = 0; step <= 2000; ++step) {
     state.reset();
     dstate.reset();
     std::fill(dz.begin(), dz.end(), 0.0);
@@ -87,8 +87,8 @@ int main() {
     mix(t, mixer, all, dall, input, y, dy, T / 2, T, state, dstate);
     const double loss = distance(t, y, dy, want);
     t.run_back();
-    if (step % 250 == 0) std::printf("step %4d  loss %.6f\n", step, loss);
-    for (std::size_t k = 0; k < z.size(); ++k) z[k] -= 100 * dz[k];
+    if (step % 500 == 0) std::printf("step %4d  loss %.6f\n", step, loss);
+    for (std::size_t k = 0; k < z.size(); ++k) z[k] -= 40 * dz[k];
   }
   double sum = 0;
   for (const double x : z) sum += std::exp(x);
