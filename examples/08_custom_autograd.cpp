@@ -17,7 +17,7 @@
 using maslin::index_t;
 namespace exec = maslin::exec;
 
-constexpr index_t T = 256, D = 8;  // tokens, channels
+constexpr index_t T = 128, D = 2;  // tokens, channels
 constexpr int M = 3, gates = M + 1;
 using mixer_t = maslin::hlru<double, M>;
 using numbers = std::vector<double>;

@@ -55,6 +55,8 @@ concept token_mixer_with = requires(const Mixer& mixer, const Policy& policy,
 /// A type whose definition has been seen. Mixers declare `backward` and ask this of the class in
 /// gradient/ that defines it.
 template <class T>
-concept complete = requires { sizeof(T); };
+concept complete = requires {
+  sizeof(T);
+};
 
 }  // namespace maslin::inline MASLIN_ABI
