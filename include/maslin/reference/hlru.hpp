@@ -210,8 +210,7 @@ void hlru_backward(gate_side side, normalise kind, view<const Number, 4> gate,
 /// effects   dy is overwritten, dinitial is added to
 /// throws    shape_error before any write
 template <class Number>
-void hlru_lags_backward(view<const Number, 4> dlags, view<Number, 3> dy,
-                        view<Number, 3> dinitial) {
+void hlru_lags_backward(view<const Number, 4> dlags, view<Number, 3> dy, view<Number, 3> dinitial) {
   const index_t B = dy.extent(0), T = dy.extent(1), D = dy.extent(2), M = dlags.extent(3);
   MASLIN_EXPECT(
       dlags.extents() == (std::array{B, T, D, M}) && dinitial.extents() == (std::array{B, D, M}),
