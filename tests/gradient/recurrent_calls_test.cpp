@@ -82,12 +82,17 @@ TEST_CASE("backward of H-LRU refuses wrong calls before it writes", "[gradient][
   {
     auto c = make();
     c.saved.y = row_major<const float>(c.y.data(), B, T, D - 1);
-    c.expect(dy_of(c), "hlru::backward: y must be [B, T, D] = [2, 5, 3], got [2, 5, 2]");
+    c.expect(dy_of(c), "hlru::backward: saved.y must be [B, T, D] = [2, 5, 3], got [2, 5, 2]");
   }
   {
     auto c = make();
     c.saved.y = {};
-    c.expect(dy_of(c), "hlru::backward: y must be [B, T, D] = [2, 5, 3], got [0, 0, 0]");
+    c.expect(dy_of(c), "hlru::backward: saved.y must be [B, T, D] = [2, 5, 3], got [0, 0, 0]");
+  }
+  {
+    auto c = make();
+    c.saved.y = c.tokens.input;
+    c.expect(dy_of(c), "hlru::backward: saved.y must not be input where gradients are wanted");
   }
   {
     auto c = make();
@@ -127,7 +132,7 @@ TEST_CASE("backward of H-LRU refuses wrong calls before it writes", "[gradient][
   {
     auto c = make();
     c.saved.initial = c.mixer.make_state(B + 1);
-    c.expect(dy_of(c), "hlru::backward: state must be [B, D] = [2, 3], got [3, 3]");
+    c.expect(dy_of(c), "saved.initial must be of B sequences and D channels = [2, 3], got [3, 3]");
   }
   {
     auto c = make();

@@ -22,10 +22,7 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
                   const typename mixer::gradients& d, typename mixer::state& dstate) {
     const check::caller who{"bdlru", "backward"};
     scan::check_policy(who, policy);
-    auto source = checked(who, m, u, keep, dy, d, dstate);
-    source.first.streaming =
-        !d.accumulate && source.may_stream && streams(policy, source.moved_bytes);
-    scan::run(policy, source, dstate);
+    run_back(policy, checked(who, m, u, keep, dy, d, dstate), d.accumulate, dstate);
   }
 
  private:
@@ -134,17 +131,19 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
                                       const typename mixer::saved& keep, const view<const S, 4>& dy,
                                       const typename mixer::gradients& d,
                                       const typename mixer::state& dstate) {
-    // What the forward call checks of tokens, y and a state; y is not written here.
-    const view<S, 4> y(const_cast<S*>(keep.y.data_handle()), keep.y.extents(), keep.y.strides());
-    const auto forward = m.checked(who, u.gate, u.input, y, u.offsets, keep.initial);
-    const index_t B = forward.batch, T = forward.length, G = m.blocks;
+    const index_t B = u.input.extent(0), T = u.input.extent(1), G = m.blocks;
     const std::array<index_t, 4> wanted{B, T, G, M};
+    check::count(who, "blocks", G);
     memory_of_call memory(who);
+    memory.reads("input", "[B, T, G, M]", u.input, wanted);
     memory.reads("dy", "[B, T, G, M]", dy, wanted);
     memory.reads("saved.y", "[B, T, G, M]", keep.y, wanted);
-    memory.reads("input", "[B, T, G, M]", u.input, wanted);
-    memory.reads("gate", mixer::gate_axes, u.gate, u.gate.extents());
+    scan::expect_apart(who, "saved.y", u.input, keep.y);
     check_states(who, u.offsets, B, T, G, M, keep.initial, dstate, memory);
+    // What the forward call checks of gates; y is not written here.
+    const view<S, 4> y(const_cast<S*>(keep.y.data_handle()), keep.y.extents(), keep.y.strides());
+    const auto forward = m.checked(who, u.gate, u.input, y, u.offsets, keep.initial);
+    memory.reads("gate", mixer::gate_axes, u.gate, u.gate.extents());
     const bool input = memory.writes("gradients.input", "[B, T, G, M]", d.input, wanted);
     const bool gate = memory.writes("gradients.gate", mixer::gate_axes, d.gate, u.gate.extents());
     if (gate && !d.gate.empty()) expect_block_layout(who, d.gate);

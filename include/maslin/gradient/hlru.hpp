@@ -22,10 +22,7 @@ struct hlru<maslin::hlru<S, M, N, Order, Side>> {
                   const typename mixer::gradients& d, typename mixer::state& dstate) {
     const check::caller who{"hlru", "backward"};
     scan::check_policy(who, policy);
-    auto source = checked(who, m, u, keep, dy, d, dstate);
-    source.first.streaming =
-        !d.accumulate && source.may_stream && streams(policy, source.moved_bytes);
-    scan::run(policy, source, dstate);
+    run_back(policy, checked(who, m, u, keep, dy, d, dstate), d.accumulate, dstate);
   }
 
  private:
@@ -144,16 +141,18 @@ struct hlru<maslin::hlru<S, M, N, Order, Side>> {
                                       const typename mixer::saved& keep, const view<const S, 3>& dy,
                                       const typename mixer::gradients& d,
                                       const typename mixer::state& dstate) {
-    // What the forward call checks of tokens, y and a state; y is not written here.
-    const view<S, 3> y(const_cast<S*>(keep.y.data_handle()), keep.y.extents(), keep.y.strides());
-    const auto forward = m.checked(who, u.gate, u.input, y, u.offsets, keep.initial);
-    const index_t B = forward.batch, T = forward.length, D = m.channels;
+    const index_t B = u.input.extent(0), T = u.input.extent(1), D = m.channels;
+    check::count(who, "channels", D);
     memory_of_call memory(who);
+    memory.reads("input", "[B, T, D]", u.input, {B, T, D});
     memory.reads("dy", "[B, T, D]", dy, {B, T, D});
     memory.reads("saved.y", "[B, T, D]", keep.y, {B, T, D});
-    memory.reads("input", "[B, T, D]", u.input, {B, T, D});
-    memory.reads("gate", mixer::gate_axes, u.gate, u.gate.extents());
+    scan::expect_apart(who, "saved.y", u.input, keep.y);
     check_states(who, u.offsets, B, T, D, M, keep.initial, dstate, memory);
+    // What the forward call checks of gates; y is not written here.
+    const view<S, 3> y(const_cast<S*>(keep.y.data_handle()), keep.y.extents(), keep.y.strides());
+    const auto forward = m.checked(who, u.gate, u.input, y, u.offsets, keep.initial);
+    memory.reads("gate", mixer::gate_axes, u.gate, u.gate.extents());
     const bool input = memory.writes("gradients.input", "[B, T, D]", d.input, {B, T, D});
     const bool gate = memory.writes("gradients.gate", mixer::gate_axes, d.gate, u.gate.extents());
     if constexpr (Order == gates::grouped)

@@ -70,6 +70,14 @@ template <class Executor, class Policy>
   return exec::on(*bound.where, in_order(bound.policy));
 }
 
+/// Runs a checked adjoint of gate rows. Rows with gaps, and gradients that are added to, go through the
+/// cache.
+template <class Policy, class Source, class State>
+void run_back(const Policy& policy, Source source, bool accumulate, State& dstate) {
+  source.first.streaming = !accumulate && source.may_stream && streams(policy, source.moved_bytes);
+  scan::run(policy, source, dstate);
+}
+
 /// Refuses offsets that do not fit, and initial states or their gradients of another shape.
 /// throws    shape_error
 template <class State>

@@ -130,8 +130,7 @@ struct causal_conv {
   template <scan::policy Policy>
   void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
     const check::caller who{"causal_conv", "scan"};
-    if (check::same(u.input, y) && !y.empty())
-      who.refuse("y must not be input where gradients are wanted, got the same memory");
+    scan::expect_apart(who, "y", u.input, y);
     scan::check_policy(who, policy);
     const auto source = checked(who, u.input, y, u.offsets, h);
     keep.initial = h;

@@ -85,15 +85,8 @@ struct generalized {
     }
   };
 
-  /// What `backward` needs beside the tokens: the outputs, which stay the caller's, and the state
-  /// before the first token.
-  struct saved {
-    view<const S, 4> y{};  // [B, T, H, E]
-    state initial;
-
-    /// Memory that it holds itself.
-    [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
-  };
+  /// y of the scan and the state before it.
+  using saved = scan::saved_outputs<view<const S, 4>, state>;
   /// Gradients of `tokens`. One whose pointer is null is not computed.
   struct gradients {
     view<S, 3> self{};        // [B, T, H]
@@ -146,7 +139,7 @@ struct generalized {
     const check::caller who{"generalized", "scan"};
     scan::check_policy(who, policy);
     const auto source = checked(who, u, y, h);
-    rows::expect_apart(who, u.input, y);
+    scan::expect_apart(who, "y", u.input, y);
     keep.initial = h;
     keep.y = y;
     scan::run_rows(policy, source, h);

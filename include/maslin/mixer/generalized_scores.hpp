@@ -93,15 +93,8 @@ struct generalized_scores {
     }
   };
 
-  /// What `backward` needs beside the tokens: the outputs, which stay the caller's, and the state
-  /// before the first token.
-  struct saved {
-    view<const S, 4> y{};  // [B, T, H, E]
-    state initial;
-
-    /// Memory that it holds itself.
-    [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
-  };
+  /// y of the scan and the state before it.
+  using saved = scan::saved_outputs<view<const S, 4>, state>;
   /// Gradients of `tokens` and of the biases. One whose pointer is null is not computed.
   struct gradients {
     view<S, 4> query{};       // [B, T, H, K]
@@ -150,7 +143,7 @@ struct generalized_scores {
     const check::caller who{"generalized_scores", "scan"};
     scan::check_policy(who, policy);
     const auto source = checked(who, u, y, h);
-    rows::expect_apart(who, u.input, y);
+    scan::expect_apart(who, "y", u.input, y);
     keep.initial = h;
     keep.y = y;
     scan::run_rows(policy, source, h);

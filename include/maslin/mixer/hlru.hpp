@@ -114,15 +114,8 @@ struct hlru {
     scan::run_step(source, h);
   }
 
-  /// What `backward` needs of a scan beside its tokens. `y` is the caller's output, which must still
-  /// hold what the scan wrote: y must not have been the input's memory.
-  struct saved {
-    view<const S, 3> y{};  // [B, T, D]
-    state initial;         // before the first token
-
-    /// Bytes beyond y.
-    [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
-  };
+  /// y of the scan and the state before it.
+  using saved = scan::saved_outputs<view<const S, 3>, state>;
   /// Where gradients go, in the shapes of `tokens`. A view whose pointer is null is not wanted.
   struct gradients {
     view<S, gate_rank> gate{};  // [B, T, D, M+1] or [B, T, D/L, M+1, L]
@@ -142,8 +135,7 @@ struct hlru {
   template <scan::policy Policy>
   void scan(const Policy& policy, const tokens& u, output y, state& h, saved& keep) const {
     const check::caller who{"hlru", "scan"};
-    if (check::same(u.input, y) && !y.empty())
-      who.refuse("y must not be input where gradients are wanted, got the same memory");
+    scan::expect_apart(who, "y", u.input, y);
     scan::check_policy(who, policy);
     const auto source = checked(who, u.gate, u.input, y, u.offsets, h);
     keep.y = y;

@@ -106,15 +106,8 @@ struct rglru {
     }
   };
 
-  /// What `backward` needs beside the tokens: the outputs, which stay the caller's, and the state
-  /// before the first token with the sequences that had begun.
-  struct saved {
-    view<const S, 3> y{};  // [B, T, D]
-    state initial;
-
-    /// Memory that it holds itself.
-    [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
-  };
+  /// y of the scan and the state before it.
+  using saved = scan::saved_outputs<view<const S, 3>, state>;
   /// Gradients of `tokens` and of `decay`. One whose pointer is null is not computed.
   struct gradients {
     view<S, 3> recurrence_gate{};  // [B, T, D]
@@ -156,8 +149,7 @@ struct rglru {
     const check::caller who{"rglru", "scan"};
     scan::check_policy(who, policy);
     const auto source = checked(who, u, y, h);
-    if (!y.empty() && check::same(u.input, y))
-      who.refuse("y must not be input where backward follows, got a scan in place");
+    scan::expect_apart(who, "y", u.input, y);
     keep.initial = h;
     keep.y = y;
     run(policy, source, h);

@@ -94,14 +94,6 @@ check::footprint check_past(const check::caller& who, const view<const S, 4>& pa
   return check::layout<const S, 4>(who, "past", "[B, T, H, S]", past, {B, T, H, given}, 2);
 }
 
-/// Refuses a call in place, of whose input backward would find nothing.
-/// throws    shape_error
-template <class S>
-void expect_apart(const check::caller& who, const view<const S, 4>& input, const view<S, 4>& y) {
-  if (!y.empty() && check::same(input, y))
-    who.refuse("y must not be input where backward follows, got a scan in place");
-}
-
 /// Inputs and outputs of one sequence, for kernels.
 template <class S>
 struct values {

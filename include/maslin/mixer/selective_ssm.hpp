@@ -190,8 +190,7 @@ struct selective_ssm {
     const check::caller who{"selective_ssm", "scan"};
     scan::check_policy(who, policy);
     auto source = checked(who, u, y, h);
-    if (check::same(u.input, view<const S, 3>(y)) && !y.empty())
-      who.refuse("y must not be input where gradients are wanted, got the same memory");
+    scan::expect_apart(who, "y", u.input, y);
     expect_room(who, keep, h.sequence_size(), source.sequences(), tokens_of(u));
     keep.sequences = source.sequences();
     keep.tokens = tokens_of(u);

@@ -5,6 +5,7 @@
 /// The checks that every recurrent mixer makes of a call, before anything is written.
 
 #include <maslin/core/check.hpp>
+#include <maslin/core/view.hpp>
 
 #include <array>
 #include <span>
@@ -29,6 +30,28 @@ struct token_rows {
   }
   [[nodiscard]] T* at(index_t t) const noexcept { return first + t * time; }
 };
+
+/// What `backward` needs of a scan beside its tokens, for mixers of which outputs and the state before
+/// the first token are enough. `y` is the caller's memory, which must still hold what the scan wrote; it
+/// must not have been the input's.
+template <class Output, class State>
+struct saved_outputs {
+  Output y{};
+  State initial;  // before the first token
+
+  /// Bytes beyond y.
+  [[nodiscard]] index_t bytes() const noexcept { return initial.bytes(); }
+};
+
+/// Refuses a call in place, whose inputs would be lost to the gradients.
+/// throws    shape_error
+template <class In, class Out, int Rank>
+void expect_apart(const check::caller& who, const char* name, const view<In, Rank>& input,
+                  const view<Out, Rank>& y) {
+  if (!y.empty() && check::same(input, y))
+    who.refuse(std::string(name) +
+               " must not be input where gradients are wanted, got the same memory");
+}
 
 /// Refuses packed tokens where only a batch makes sense.
 inline void expect_unpacked(const check::caller& who, std::span<const index_t> offsets) {
