@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// \file
-/// Times of mixers at 1 thread and at all, at the sizes of pytorch.py beside this file. `compare` is
-/// where kernels are verified and measured against limits.
+/// Times of mixers at 1 thread and at all, at the sizes of pytorch.py beside this file; with
+/// `--recurrences` those of jax_scans.py instead, verified, with limits. `compare` is where kernels
+/// are verified and measured against limits.
 
+#include "recurrences.hpp"
 #include "support/buffer.hpp"
 #include "support/clock.hpp"
 
@@ -12,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -142,7 +145,9 @@ void selective_scan(index_t T, int threads) {
 
 }  // namespace
 
-int main() {
+int main(int count, char** words) {
+  if (count == 2 && std::strcmp(words[1], "--recurrences") == 0)
+    return bench::compare_recurrences() ? 0 : 1;
   const int all = exec::default_threads();
   for (const int threads : {1, all}) {
     for (const index_t T : {1024, 4096}) prefill(T, threads);

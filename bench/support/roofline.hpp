@@ -9,11 +9,10 @@
 
 #include "buffer.hpp"
 #include "clock.hpp"
+#include "keep.hpp"
 
 #include <maslin/simd/lane.hpp>
 #include <maslin/simd/stream.hpp>
-
-#include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <array>
@@ -25,6 +24,9 @@
 
 #if defined(__SSE2__)
 #include <immintrin.h>
+#endif
+#if defined(_OPENMP)
+#include <omp.h>
 #endif
 
 namespace bench {
@@ -191,8 +193,8 @@ inline constexpr int chains = 12;
 template <std::size_t... I>
 [[gnu::noinline]] float fma_pass(index_t steps, std::index_sequence<I...>) noexcept {
   wide a = lanes::broadcast(0.999f), b = lanes::broadcast(0.001f);
-  benchmark::DoNotOptimize(a);
-  benchmark::DoNotOptimize(b);
+  keep(a);
+  keep(b);
   wide h[sizeof...(I)];
   ((h[I] = lanes::broadcast(static_cast<float>(I))), ...);
   for (index_t s = 0; s < steps; ++s) ((h[I] = lanes::fma(a, h[I], b)), ...);
@@ -211,7 +213,9 @@ void mix_pass(int rows, const float* in, float* out, index_t count, std::index_s
   passes[static_cast<std::size_t>(rows - 1)](in, out, count);
 }
 
-/// Seconds from the first start to the last end of `f(thread)` on `threads` threads.
+/// Seconds from the first start to the last end of `f(thread)` on `threads` threads: those of OpenMP
+/// where it is linked, which is where kernels run. Threads of another kind would inherit the one core
+/// to which OMP_PROC_BIND binds their maker.
 template <class F>
 [[nodiscard]] double timed(int threads, const F& f) {
   if (threads == 1) {
@@ -220,18 +224,29 @@ template <class F>
     return thread_now() - begin;
   }
   std::vector<double> begin(static_cast<std::size_t>(threads)), end = begin;
-  std::barrier gate(threads);
   const auto body = [&](int thread) {
-    gate.arrive_and_wait();
     begin[static_cast<std::size_t>(thread)] = now();
     f(thread);
     end[static_cast<std::size_t>(thread)] = now();
   };
+#if defined(_OPENMP)
+#pragma omp parallel num_threads(threads)
   {
-    std::vector<std::jthread> others;
-    for (int t = 1; t < threads; ++t) others.emplace_back(body, t);
-    body(0);
+#pragma omp barrier
+    body(omp_get_thread_num());
   }
+#else
+  {
+    std::barrier gate(threads);
+    const auto gated = [&](int thread) {
+      gate.arrive_and_wait();
+      body(thread);
+    };
+    std::vector<std::jthread> others;
+    for (int t = 1; t < threads; ++t) others.emplace_back(gated, t);
+    gated(0);
+  }
+#endif
   return *std::max_element(end.begin(), end.end()) - *std::min_element(begin.begin(), begin.end());
 }
 
@@ -340,7 +355,7 @@ class roofline {
     float* in = reserve(in_, elements);
     return seconds(threads, [&](int thread) {
       constexpr auto unroll = std::make_index_sequence<8>{};
-      benchmark::DoNotOptimize(detail::read_pass(in + thread * count, count, unroll));
+      keep(detail::read_pass(in + thread * count, count, unroll));
     });
   }
 
@@ -348,8 +363,7 @@ class roofline {
   [[nodiscard]] double slot_rate() {
     constexpr index_t steps = 4096;
     constexpr auto chains = std::make_index_sequence<detail::chains>{};
-    const double one =
-        seconds(1, [&](int) { benchmark::DoNotOptimize(detail::fma_pass(steps, chains)); });
+    const double one = seconds(1, [&](int) { keep(detail::fma_pass(steps, chains)); });
     return static_cast<double>(steps * detail::chains * lanes::width) / one;
   }
 
@@ -357,8 +371,7 @@ class roofline {
   [[nodiscard]] double chain_step() {
     constexpr index_t steps = 8192;
     constexpr auto single = std::make_index_sequence<1>{};
-    const double one =
-        seconds(1, [&](int) { benchmark::DoNotOptimize(detail::fma_pass(steps, single)); });
+    const double one = seconds(1, [&](int) { keep(detail::fma_pass(steps, single)); });
     return one / static_cast<double>(steps);
   }
 
@@ -378,7 +391,7 @@ class roofline {
       return detail::timed(threads, [&](int thread) {
         for (index_t p = 0; p < passes; ++p) {
           pass(thread);
-          benchmark::ClobberMemory();
+          clobber();
         }
         detail::fence();
       });
