@@ -6,7 +6,10 @@
 
 #include <Eigen/Core>
 
+#include <unistd.h>
+
 #include <fstream>
+#include <set>
 
 // The build names these; by hand they may be left out.
 #if !defined(MASLIN_SOURCE_DIR)
@@ -62,6 +65,7 @@ std::string version() {
 
 std::string kib(index_t bytes) {
   if (bytes == 0) return "unknown";
+  if (bytes >= (index_t{1} << 33)) return std::to_string(bytes >> 30) + " GiB";
   return bytes >= (index_t{1} << 20) ? std::to_string(bytes >> 20) + " MiB"
                                      : std::to_string(bytes >> 10) + " KiB";
 }
@@ -75,6 +79,7 @@ facts describe(const settings& s, const corpus& text) {
       {"maslin", version() + ", commit " + MASLIN_COMMIT},
       {"cpu", cpu_name() + ", " + std::to_string(s.cores) + " cores, L1d " + kib(s.sizes.l1) +
                   ", L2 " + kib(s.sizes.l2) + ", L3 " + kib(s.sizes.l3)},
+      {"memory", kib(sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGE_SIZE))},
       {"isa", std::string(maslin::abi_name) + ", " + std::to_string(lanes::width) +
                   " float lanes, " + (maslin::fused_family ? "FMA" : "non-FMA") + " family"},
       {"compiler", compiler()},
@@ -109,8 +114,9 @@ std::vector<machine_row> machine_rows(const settings& s) {
   levels.push_back({"dram", index_t{128} << 20});
 
   std::vector<machine_row> rows;
-  const int most = s.quick ? 1 : std::min(s.cores, 2);
-  for (int threads = 1; threads <= most; ++threads)
+  std::set<int> counts{1};
+  if (!s.quick && s.threads) counts.insert({std::min(2, s.cores), s.cores});
+  for (const int threads : counts)
     for (const auto& [where, bytes] : levels) {
       const std::string tail =
           "/" + where + (threads > 1 ? "/threads:" + std::to_string(threads) : "");

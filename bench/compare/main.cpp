@@ -11,6 +11,7 @@
 
 #include <Eigen/Core>
 
+#include <ctime>
 #include <exception>
 #include <iostream>
 #include <stdexcept>
@@ -45,7 +46,17 @@ std::vector<workload> plan_of(const settings& s, const options& o) {
   return plan;
 }
 
-int compare(const options& o, char* program) {
+/// The command line and the day.
+std::string command_of(int argc, char** argv) {
+  std::string text;
+  for (int i = 0; i < argc; ++i) text += (i == 0 ? "" : " ") + std::string(argv[i]);
+  const std::time_t now = std::time(nullptr);
+  char day[32];
+  std::strftime(day, sizeof day, ", %Y-%m-%d", std::localtime(&now));
+  return text + day;
+}
+
+int compare(const options& o, char* program, const std::string& command) {
   const settings s = look_around(o);
   std::vector<workload> plan = plan_of(s, o);
   std::vector<machine_row> machine = machine_rows(s);
@@ -61,7 +72,8 @@ int compare(const options& o, char* program) {
     throw usage_error("no row matches '" + o.filter + "' (--list names them)");
 
   const corpus text = o.text.empty() ? read_sources(source_folder()) : read_text(o.text);
-  const facts context = describe(s, text);
+  facts context = describe(s, text);
+  context.emplace_back("command", command);
   std::vector<std::string> flags = o.library;
   std::vector<char*> arguments{program};
   for (auto& flag : flags) arguments.push_back(flag.data());
@@ -97,7 +109,7 @@ int main(int argc, char** argv) {
       std::cout << bench::usage();
       return 0;
     }
-    return compare(o, argv[0]);
+    return compare(o, argv[0], command_of(argc, argv));
   } catch (const usage_error& e) {
     std::cerr << "compare: " << e.what() << " (compare --help lists the options)\n";
     return wrong_use;

@@ -2,6 +2,7 @@
 
 #include "report.hpp"
 
+#include "curves.hpp"
 #include "targets.hpp"
 
 #include <sys/wait.h>
@@ -12,7 +13,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <ostream>
 #include <sstream>
 #include <stdexcept>
@@ -70,62 +70,20 @@ std::string limit_of(const measured& m) {
   return "nothing was timed";
 }
 
-/// Name of a stream and its level, from machine/triad/streaming/dram/threads:2.
-struct stream_name {
-  std::string kind, level;
-};
-
-stream_name split(const std::string& name) {
-  stream_name found;
-  std::istringstream in(name);
-  std::string part;
-  std::getline(in, part, '/');
-  while (std::getline(in, part, '/')) {
-    if (part == "l1" || part == "l2" || part == "l3" || part == "dram")
-      found.level = part;
-    else if (part.rfind("threads", 0) == 0)
-      found.level = "2 x " + found.level;
-    else if (part == "streaming")
-      found.kind += " NT";
-    else if (part != "plain")
-      found.kind += part;
-  }
-  return found;
-}
-
-double best_of(const machine_limit& m) {
-  return *std::min_element(m.seconds.begin(), m.seconds.end());
-}
-
-void print_machine(std::ostream& out, const results& r) {
-  std::vector<std::string> levels, kinds;
-  std::map<std::string, double> cells;
-  std::string rates;
-  for (const auto& m : r.machine) {
-    const double seconds = median(m.seconds);
-    if (m.what.slots > 0)
-      rates += text("FMA pipes %.1f G lane slots/s (best %.1f)", m.what.slots / seconds / 1e9,
-                    m.what.slots / best_of(m) / 1e9);
-    else if (m.what.bytes == 0)
-      rates += text("; a dependent fma %.2f ns", seconds * 1e9);
-    if (m.what.bytes == 0) continue;
-    const auto [kind, level] = split(m.what.name);
-    if (std::find(levels.begin(), levels.end(), level) == levels.end()) levels.push_back(level);
-    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
-    cells[kind + level] = m.what.bytes / seconds / 1e9;
-  }
-  if (!kinds.empty()) {
-    out << "\nlimits of this machine, GB/s, median of 3 (NT: non-temporal stores)\n"
-        << text("  %-10s", "");
-    for (const auto& k : kinds) out << text("%10s", k.c_str());
+/// Columns as wide as their widest word.
+void print_sheet(std::ostream& out, const sheet& s) {
+  std::vector<std::size_t> widths;
+  for (const auto& head : s.heads) widths.push_back(head.size());
+  for (const auto& line : s.lines)
+    for (std::size_t i = 0; i < widths.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
+  const auto print = [&](const std::vector<std::string>& line) {
+    for (std::size_t i = 0; i < widths.size(); ++i)
+      out << "  " << line[i] << std::string(widths[i] - line[i].size(), ' ');
     out << '\n';
-    for (const auto& level : levels) {
-      out << text("  %-10s", level.c_str());
-      for (const auto& k : kinds) out << text("%10.1f", cells[k + level]);
-      out << '\n';
-    }
-  }
-  if (!rates.empty()) out << "  " << rates << '\n';
+  };
+  out << '\n' << s.title << ": " << s.note << '\n';
+  print(s.heads);
+  for (const auto& line : s.lines) print(line);
 }
 
 void print_row(std::ostream& out, const outcome& o) {
@@ -171,7 +129,7 @@ void print_targets(std::ostream& out, const results& r) {
   const auto verdicts = judge(r);
   if (verdicts.empty()) return;
   int met = 0;
-  out << "\ntargets, single thread unless the name ends in /t2\n";
+  out << "\ntargets, single thread unless the name ends in /t and a number\n";
   for (const auto& v : verdicts) {
     const bool good = v.met();
     met += good ? 1 : 0;
@@ -179,6 +137,17 @@ void print_targets(std::ostream& out, const results& r) {
                 name_of(v.what).c_str(), v.wanted, good ? "met" : "below");
   }
   out << "  " << met << " of " << verdicts.size() << " met\n";
+}
+
+void write_sheet(std::ostream& out, const sheet& s) {
+  const auto write = [&](const std::vector<std::string>& line) {
+    for (const auto& word : line) out << "| " << word << ' ';
+    out << "|\n";
+  };
+  out << "\n## " << s.title << "\n\n" << s.note << "\n\n";
+  write(s.heads);
+  write(std::vector<std::string>(s.heads.size(), "---"));
+  for (const auto& line : s.lines) write(line);
 }
 
 // Files.
@@ -240,6 +209,8 @@ void write_markdown(const std::filesystem::path& path, const results& r) {
       out << "| `" << v.target << "` | " << text("%.2f", v.got) << " | " << name_of(v.what) << " | "
           << text("%.2f", v.wanted) << " | " << (v.met() ? "met" : "below") << " |\n";
   }
+  if (const sheet limits = machine_sheet(r); !limits.lines.empty()) write_sheet(out, limits);
+  for (const sheet& s : sheets_of(r)) write_sheet(out, s);
   for (const auto& w : r.workloads) {
     out << "\n## " << title_of(w.what) << "\n\n"
         << limit_of(w) << "\n\n"
@@ -334,7 +305,7 @@ void print_context(std::ostream& out, const facts& context) {
 }
 
 void print_table(std::ostream& out, const results& r) {
-  print_machine(out, r);
+  if (const sheet limits = machine_sheet(r); !limits.lines.empty()) print_sheet(out, limits);
   out << "\nmedian over rounds; spread is deviation / mean, '!' above 5 %; `of limit` is limit / "
          "time,"
          "\nboth taken in the same round\n";
@@ -351,6 +322,7 @@ void print_table(std::ostream& out, const results& r) {
     for (const auto& o : m.rows) worst = std::max(worst, o.failed() ? 0 : o.error);
   if (worst > 0) out << text("\nworst error of a timed row: %.2f of its bound\n", worst);
   print_rows_read(out, r);
+  for (const sheet& s : sheets_of(r)) print_sheet(out, s);
   print_targets(out, r);
 }
 

@@ -296,6 +296,7 @@ void runner::round(std::vector<outcome*>& order, const std::vector<contender>& b
       state.counters["limit_us"] = s.least.seconds() * 1e6;
       state.counters["tokens_per_second"] = static_cast<double>(o->what.tokens) / s.seconds;
       state.counters["bytes_per_second"] = o->what.least.bytes() / s.seconds;
+      state.counters["slots_per_second"] = o->what.least.slots / s.seconds;
       state.counters["cache_bytes"] = static_cast<double>(o->what.cache_bytes);
       if (o->what.gathered > 0)
         state.counters["ns_per_row_read"] = s.seconds * 1e9 / o->what.gathered;

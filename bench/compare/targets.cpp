@@ -42,6 +42,7 @@ const std::array targets{
     target{"mamba1/N16/prefill/compute", measure::limit, 0.60},
     target{"mamba1/N16/prefill/compute", measure::naive, 12},
     target{"mamba1/N16/decode/compute", measure::naive, 10},
+    target{"(mamba1/N16|attn/d64)/prefill/compute/t2", measure::single, 1.8},
     target{"attn/d64/prefill/compute", measure::limit, 0.65},
     target{"attn/d64/prefill/compute", measure::blas, 2.0},
     target{"attn/d64/decode-f32/dram", measure::limit, 0.90},
@@ -61,13 +62,14 @@ const outcome* find(const measured& m, const std::string& title) {
   return nullptr;
 }
 
-/// The slope of log(time a token) against log T over the workloads that differ from `m` in T alone;
-/// 0 if there is none.
+}  // namespace
+
 double growth(const results& r, const measured& m, const std::string& title) {
   std::vector<double> x, y;
   for (const auto& other : r.workloads) {
     const auto &a = m.what, &b = other.what;
-    if (a.mixer != b.mixer || a.call != b.call || a.form != b.form || a.D != b.D || a.B != b.B)
+    if (a.mixer != b.mixer || a.call != b.call || a.form != b.form || a.M != b.M || a.D != b.D ||
+        a.B != b.B)
       continue;
     if (const outcome* o = find(other, title)) {
       x.push_back(std::log(static_cast<double>(b.T)));
@@ -76,13 +78,15 @@ double growth(const results& r, const measured& m, const std::string& title) {
   }
   if (x.size() < 2) return 0;
   const double centre_x = mean(x), centre_y = mean(y);
-  double rise = 0, run = 0;
+  double rise = 0, width = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
     rise += (x[i] - centre_x) * (y[i] - centre_y);
-    run += (x[i] - centre_x) * (x[i] - centre_x);
+    width += (x[i] - centre_x) * (x[i] - centre_x);
   }
-  return run > 0 ? rise / run : 0;
+  return width > 0 ? rise / width : 0;
 }
+
+namespace {
 
 /// 0 if the results cannot say.
 double ratio(const results& r, const measured& m, const outcome& o, measure what) {
@@ -95,6 +99,7 @@ double ratio(const results& r, const measured& m, const outcome& o, measure what
     case measure::naive: return o.speedup();
     case measure::grouped: return against("sequential grouped");
     case measure::eigen: return against("eigen natural");
+    case measure::single: return against("sequential");
     case measure::blas: return against("openblas");
     case measure::storage: {
       const double tokens = static_cast<double>(o.what.tokens);
@@ -120,6 +125,7 @@ std::string name_of(measure what) {
     case measure::grouped: return "of grouped gates";
     case measure::naive: return "x the plain loop";
     case measure::eigen: return "x Eigen";
+    case measure::single: return "x one thread";
     case measure::blas: return "x OpenBLAS";
     case measure::storage: return "x float storage";
     case measure::scan: return "x the scan, at most";

@@ -18,6 +18,7 @@ enum class measure {
   grouped,  ///< time of the grouped layout in the same workload / time
   naive,    ///< time of the plain loop / time
   eigen,    ///< time of Eigen / time
+  single,   ///< time of the same call on one thread / time
   blas,     ///< time of OpenBLAS / time
   storage,  ///< time a token of the cache in float / time a token
   scan,     ///< time / time of the scan that saves; at most what is wanted
@@ -38,5 +39,9 @@ struct verdict {
 [[nodiscard]] std::vector<verdict> judge(const results& r);
 
 [[nodiscard]] std::string name_of(measure what);
+
+/// The exponent with which the time a token of these rows grows with the length: the slope of its
+/// logarithm over the workloads that differ from `m` in T alone. 0 if there are fewer than two.
+[[nodiscard]] double growth(const results& r, const measured& m, const std::string& title);
 
 }  // namespace bench

@@ -226,7 +226,7 @@ workload prefill(const settings& s, index_t T, index_t H) {
   workload load;
   load.mixer = "attention";
   load.call = "scan";
-  load.form = "d64 H:" + std::to_string(H);
+  load.form = "d64 H" + std::to_string(H);
   load.regime = "compute";
   load.T = T;
   load.D = H * width;
@@ -239,8 +239,8 @@ workload prefill(const settings& s, index_t T, index_t H) {
   };
   const auto add = [&](const std::string& title, double rate, int threads) -> row& {
     row r;
-    r.name = "attention/scan/" + title + "/d:64/T:" + std::to_string(T) + "/H:" + std::to_string(H);
-    r.title = title;
+    r.name = row_name(load, title, "", threads);
+    r.title = title + (threads > 1 ? ", " + std::to_string(threads) + " threads" : "");
     r.tolerance = 1;
     r.least = {.slots = slots, .threads = threads};
     r.tokens = T;
@@ -252,10 +252,11 @@ workload prefill(const settings& s, index_t T, index_t H) {
   row& own = add("sequential", 30e9, 1);
   own.target = "attn/d64/prefill/compute";
   own.bind = [](problem& any) { return prefill_contender(any, {}); };
-  if (s.cores > 1 && s.threads) {
-    row& two = add("sequential, 2 threads", 60e9, 2);
-    two.target = "attn/d64/prefill/compute/t2";
-    two.bind = [](problem& any) { return prefill_contender(any, {.threads = 2}); };
+  for (const int n : thread_counts(s)) {
+    if (n == 1) continue;
+    row& more = add("sequential", 30e9 * n, n);
+    more.target = "attn/d64/prefill/compute/t" + std::to_string(n);
+    more.bind = [n](problem& any) { return prefill_contender(any, {.threads = n}); };
   }
 #if defined(MASLIN_BENCH_OPENBLAS)
   for (const index_t block : {T, index_t{128}}) {
@@ -414,7 +415,7 @@ workload backward(const settings& s, index_t T, index_t H) {
   workload load;
   load.mixer = "attention";
   load.call = "backward";
-  load.form = "d64 H:" + std::to_string(H);
+  load.form = "d64 H" + std::to_string(H);
   load.regime = "compute";
   load.T = T;
   load.D = H * width;
@@ -424,12 +425,11 @@ workload backward(const settings& s, index_t T, index_t H) {
   load.prepare = [T, H](const corpus& text) -> std::unique_ptr<problem> {
     return std::make_unique<backward_problem>(text, T, H);
   };
-  const auto add = [&](const std::string& call, const std::string& title, double products,
-                       double rate, int threads) -> row& {
+  const auto add = [&](const std::string& title, double products, double rate,
+                       int threads) -> row& {
     row r;
-    r.name = "attention/" + call + "/" + title + "/d:64/T:" + std::to_string(T) +
-             "/H:" + std::to_string(H);
-    r.title = title;
+    r.name = row_name(load, title, "", threads);
+    r.title = title + (threads > 1 ? ", " + std::to_string(threads) + " threads" : "");
     // Sums of up to T terms, in units of the largest.
     r.tolerance = static_cast<double>(T) / 4;
     r.least = {.slots = products * pairs, .threads = threads};
@@ -438,17 +438,17 @@ workload backward(const settings& s, index_t T, index_t H) {
     load.rows.push_back(std::move(r));
     return load.rows.back();
   };
-  add("backward", "sequential", 5, 30e9, 1).bind = [](problem& any) {
+  add("sequential", 5, 30e9, 1).bind = [](problem& any) {
     return backward_contender(any, {}, true);
   };
   if (s.cores > 1 && s.threads)
-    add("backward", "sequential, 2 threads", 5, 60e9, 2).bind = [](problem& any) {
+    add("sequential", 5, 60e9, 2).bind = [](problem& any) {
       return backward_contender(any, {.threads = 2}, true);
     };
-  add("backward", "the scan that saves", 2, 30e9, 1).bind = [](problem& any) {
+  add("the scan that saves", 2, 30e9, 1).bind = [](problem& any) {
     return backward_contender(any, {}, false);
   };
-  row& naive = add("backward", "naive", 5, 2.5e9, 1);
+  row& naive = add("naive", 5, 2.5e9, 1);
   naive.naive = true;
   naive.bind = [](problem& any) {
     auto& p = static_cast<backward_problem&>(any);
@@ -572,7 +572,7 @@ workload decode() {
   workload load;
   load.mixer = "attention";
   load.call = "step";
-  load.form = "d64 H:16 keys:4096";
+  load.form = "d64 H16 keys4096";
   load.regime = "dram";
   load.T = 1;
   load.D = decode_heads * width;
@@ -582,7 +582,7 @@ workload decode() {
   };
   const auto add = [&](const std::string& title, index_t bytes) -> row& {
     row r;
-    r.name = "attention/step/" + title + "/d:64/keys:4096/H:16";
+    r.name = row_name(load, title);
     r.title = title;
     // The plain loop adds all keys in one chain.
     r.tolerance = title == "naive" ? cached / 64 : 1;

@@ -3,6 +3,7 @@
 /// \file
 /// Workloads of the diagonal recurrence, in its three forms of decay.
 
+#include "scan/crossover.hpp"
 #include "support/backward.hpp"
 #include "support/bound.hpp"
 #include "support/contender.hpp"
@@ -191,7 +192,7 @@ class diagonal_rows {
   template <class Policy>
   diagonal_rows& library(const std::string& policy, const Policy& p, int threads = 1,
                          const std::string& target = {}) {
-    const double k = std::is_same_v<Policy, exec::chunked> ? 3 : maslin::fused_family ? 1 : 2;
+    const double k = may_chunk<Policy> ? 3 : maslin::fused_family ? 1 : 2;
     row& r = add(policy, threads, k);
     r.target = target;
     r.estimate = r.least.bytes() / 25e9;
@@ -227,10 +228,7 @@ class diagonal_rows {
 
   row& add(const std::string& policy, int threads, double k) {
     row r;
-    r.name = "diagonal/" + load_.call + "/" + policy + "/M:1/T:" + std::to_string(load_.T) +
-             "/D:" + std::to_string(load_.D) + "/" + form_name(Form);
-    if (size_.B > 1) r.name += "/B:" + std::to_string(size_.B);
-    if (threads > 1) r.name += "/threads:" + std::to_string(threads);
+    r.name = row_name(load_, policy, "", threads);
     r.title = policy;
     if (threads > 1) r.title += ", " + std::to_string(threads) + " threads";
     r.tolerance = buffers::tolerance_of(k);
@@ -300,6 +298,15 @@ workload backward(const settings& s, index_t D, const std::string& target) {
       .take();
 }
 
+/// One sequence on more and more threads, by the policy that chooses.
+workload scaled(const settings& s) {
+  constexpr index_t D = 1024;
+  const index_t T = 4 * tokens_for(regime::dram, bytes_a_token(D), s.sizes);
+  diagonal_rows<decay::value> rows(s, regime::dram, {.T = T, .D = D});
+  for (const int n : thread_counts(s)) rows.library("automatic", exec::automatic{n}, n);
+  return rows.take();
+}
+
 /// Two threads: two sequences of 1024 channels, one sequence of 4096.
 void threaded(const settings& s, std::vector<workload>& plan) {
   if (s.cores < 2 || !s.threads) return;
@@ -359,6 +366,8 @@ std::vector<workload> diagonal_workloads(const settings& s) {
                      .plain_loop<tokens_outer>()
                      .take());
   threaded(s, plan);
+  if (s.cores > 1 && s.threads) plan.push_back(scaled(s));
+  add_crossovers<maslin::diagonal<float>>(s, "diagonal", plan);
   plan.push_back(backward(s, 1024, "diag/D1024/given/backward/dram"));
   return plan;
 }

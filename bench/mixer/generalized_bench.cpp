@@ -235,9 +235,7 @@ class rows_rows {
  private:
   row& add(const std::string& title, double tolerance) {
     row r;
-    r.name = "generalized/scan/" + title + "/M:1/T:" + std::to_string(size_.all()) +
-             "/D:" + std::to_string(size_.H * size_.E) + "/" + name_;
-    if (size_.B > 1) r.name += "/B:" + std::to_string(size_.B);
+    r.name = row_name(load_, title);
     r.title = title;
     r.tolerance = tolerance;
     const double numbers = static_cast<double>(size_.numbers());

@@ -151,8 +151,7 @@ workload scored(const settings& s, const std::string& name, const P& p, index_t 
       gathers_of(p, 0, T, H * (E + K) * static_cast<index_t>(sizeof(float)), s.sizes);
   const auto add = [&](const std::string& title) -> row& {
     row r;
-    r.name = "generalized_scores/scan/" + title + "/M:1/T:" + std::to_string(T) +
-             "/D:" + std::to_string(H * E) + "/" + name;
+    r.name = row_name(load, title);
     r.title = title;
     r.tolerance = 1;
     r.least = {.elements = T * H * E,

@@ -252,7 +252,7 @@ workload dual(index_t T, index_t N) {
   const work chunked = least_of(n, read, static_cast<double>(T * n.H) * a_token);
   const std::string name = "ssd/N" + std::to_string(N);
   return matrix_rows<linear_problem<decay_axis::head>, call::scan>(
-             "linear_attention", "ssd N:" + std::to_string(N), "compute", n)
+             "linear_attention", "ssd N" + std::to_string(N), "compute", n)
       .library("sequential", exec::sequential{}, stepwise, name + "/stepwise/compute")
       .library("chunked", exec::chunked{}, chunked, name + "/chunked/compute")
       .plain_loops(stepwise)
@@ -270,7 +270,7 @@ std::vector<workload> linear_attention_workloads(const settings& s) {
   // exp is left out, as in the bound that the target names.
   const work least = least_of(n, T * n.H * (3 * n.K + n.E), 3 * n.updates());
   plan.push_back(matrix_rows<linear_problem<decay_axis::key>, call::scan>("linear_attention",
-                                                                          "gla S:64", "compute", n)
+                                                                          "gla S64", "compute", n)
                      .library("sequential", exec::sequential{}, least, "gla/S64/prefill/compute")
                      .library("chunked", exec::chunked{}, least)
                      .plain_loops(least)
@@ -282,7 +282,7 @@ std::vector<workload> linear_attention_workloads(const settings& s) {
   const work backward = least_of(trained, trained.T * trained.H * (3 * trained.K + 2 * trained.E),
                                  8 * trained.updates());
   plan.push_back(matrix_rows<backward_problem<linear_problem<decay_axis::key>>, call::scan>(
-                     "linear_attention", "gla S:64", "compute", trained)
+                     "linear_attention", "gla S64", "compute", trained)
                      .backward("sequential", exec::sequential{}, forward, backward)
                      .plain_backward(backward)
                      .take());

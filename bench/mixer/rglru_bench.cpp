@@ -218,8 +218,7 @@ class rglru_rows {
 
   row& add(const std::string& policy, double tolerance) {
     row r;
-    r.name = "rglru/" + load_.call + "/" + policy + "/M:1/T:" + std::to_string(load_.T) +
-             "/D:" + std::to_string(load_.D) + "/" + load_.form;
+    r.name = row_name(load_, policy);
     r.title = policy;
     r.tolerance = tolerance;
     const index_t n = load_.T * load_.D;

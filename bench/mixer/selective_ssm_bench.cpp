@@ -394,9 +394,8 @@ workload backward_rows(const settings& s, const std::string& mixer, const std::s
   work least{.elements = e.T * e.D, .rows_read = rows_moved, .slots = factor * forward.slots};
   const auto add = [&](const std::string& title, work of, double rate) -> row& {
     row r;
-    r.name = mixer + "/backward/" + title + "/T:" + std::to_string(e.T) +
-             "/D:" + std::to_string(e.D) + "/" + form;
-    r.title = title;
+    r.name = row_name(load, title, "", of.threads);
+    r.title = title + (of.threads > 1 ? ", " + std::to_string(of.threads) + " threads" : "");
     r.tolerance = 1;
     r.least = of;
     r.tokens = e.T;
@@ -409,7 +408,7 @@ workload backward_rows(const settings& s, const std::string& mixer, const std::s
   };
   if (s.cores > 1 && s.threads) {
     least.threads = 2;
-    add("sequential, 2 threads", least, 25e9).bind = [](problem& any) {
+    add("sequential", least, 25e9).bind = [](problem& any) {
       return backward_contender<Problem>(any, {.threads = 2}, true);
     };
     least.threads = 1;
@@ -443,9 +442,10 @@ std::vector<workload> selective_ssm_workloads(const settings& s) {
     problem_rows<ssm_problem, call::scan> rows("selective_ssm", "N16", {.T = T, .D = D},
                                                least_ssm(T, D, false));
     rows.library("sequential", sequential, 1, "mamba1/N16/prefill/compute");
-    if (s.cores > 1 && s.threads)
-      rows.library("sequential", exec::sequential{.threads = 2}, 2,
-                   "mamba1/N16/prefill/compute/t2");
+    for (const int n : thread_counts(s))
+      if (n > 1)
+        rows.library("sequential", exec::sequential{.threads = n}, n,
+                     "mamba1/N16/prefill/compute/t" + std::to_string(n));
     if (!s.quick) rows.library("chunked", exec::chunked{});
     plan.push_back(rows.plain_loop().take());
   }

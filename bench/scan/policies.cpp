@@ -6,12 +6,9 @@
 /// the ratio to the best of them; `policies T D` measures the wide shapes of so many tokens and
 /// channels with 1 thread and all.
 
-#include "support/buffer.hpp"
+#include "grid.hpp"
 #include "support/clock.hpp"
-
-#include <maslin/mixer/bdlru.hpp>
-#include <maslin/mixer/diagonal.hpp>
-#include <maslin/mixer/hlru.hpp>
+#include "support/synthetic.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -26,9 +23,8 @@
 
 namespace {
 
-using maslin::decay, maslin::index_t, maslin::normalise, maslin::row_major;
+using bench::synthetic, maslin::decay, maslin::index_t, maslin::normalise;
 namespace exec = maslin::exec;
-namespace scan = maslin::scan;
 
 struct contender {
   std::string name;
@@ -50,89 +46,8 @@ void race(std::vector<contender>& all, double budget) {
     }
 }
 
-/// Gates and inputs of one mixer, and the call.
-template <class Mixer>
-struct problem {
-  static constexpr int order = [] {
-    if constexpr (requires { Mixer::order; })
-      return Mixer::order;
-    else
-      return 1;
-  }();
-  static constexpr bool blocks = requires(Mixer m) { m.blocks; };
-  static constexpr bool companions = !blocks && requires { Mixer::order; };
-  static constexpr index_t parts = [] {
-    if constexpr (requires { Mixer::parts; })
-      return Mixer::parts;
-    else
-      return 1;
-  }();
-  static constexpr index_t values = blocks ? order : parts;
-  static constexpr index_t gates = blocks ? order * (order + 1) : companions ? order + 1 : parts;
-
-  problem(index_t T, index_t D)
-      : T(T), D(D), gate(T * D * gates), input(T * D * values), y(T * D * values) {
-    // Positive numbers below 1 / (M + 1): gates that forget, logits of all sizes.
-    for (index_t i = 0; i < gate.size(); ++i)
-      gate[i] = (0.9f + 0.09f * std::sin(0.37f * static_cast<float>(i % 9973))) /
-                static_cast<float>(blocks || companions ? order + 1 : parts);
-    if constexpr (!blocks && !companions)
-      if (is_log)
-        for (index_t i = 0; i < gate.size(); ++i) gate[i] = -gate[i];
-    for (index_t i = 0; i < input.size(); ++i)
-      input[i] = std::cos(0.11f * static_cast<float>(i % 9973));
-  }
-
-  [[nodiscard]] auto tokens() const {
-    if constexpr (blocks) {
-      return typename Mixer::tokens{.gate = row_major(read(gate), 1, T, D, order, order + 1),
-                                    .input = row_major(read(input), 1, T, D, order)};
-    } else if constexpr (companions) {
-      return typename Mixer::tokens{.gate = row_major(read(gate), 1, T, D, order + 1),
-                                    .input = row_major(read(input), 1, T, D)};
-    } else {
-      return typename Mixer::tokens{.gate = row_major(numbers(read(gate)), 1, T, D),
-                                    .input = row_major(numbers(read(input)), 1, T, D)};
-    }
-  }
-  [[nodiscard]] auto out() {
-    if constexpr (blocks)
-      return row_major(y.data(), 1, T, D, order);
-    else
-      return row_major(numbers(y.data()), 1, T, D);
-  }
-  [[nodiscard]] Mixer mixer() const {
-    Mixer m{};
-    if constexpr (blocks)
-      m.blocks = D;
-    else
-      m.channels = D;
-    return m;
-  }
-  [[nodiscard]] static const float* read(const bench::buffer& b) { return b.data(); }
-  template <class T_>
-  [[nodiscard]] static auto numbers(T_* p) {
-    if constexpr (parts == 2)
-      return reinterpret_cast<
-          std::conditional_t<std::is_const_v<T_>, const std::complex<float>, std::complex<float>>*>(
-          p);
-    else
-      return p;
-  }
-
-  static constexpr bool is_log = [] {
-    if constexpr (blocks || companions || parts == 2)
-      return false;
-    else
-      return std::is_same_v<Mixer, maslin::diagonal<float, decay::log>>;
-  }();
-
-  index_t T, D;
-  bench::buffer gate, input, y;
-};
-
 template <class Mixer, class Policy>
-contender timed(problem<Mixer>& p, typename Mixer::state& h, const std::string& name,
+contender timed(synthetic<Mixer>& p, typename Mixer::state& h, const std::string& name,
                 const Policy& policy) {
   return {name, [&p, &h, policy] { p.mixer().scan(policy, p.tokens(), p.out(), h); }};
 }
@@ -143,7 +58,7 @@ struct pair_of_times {
 };
 template <class Mixer>
 pair_of_times one_thread(index_t T, index_t D) {
-  problem<Mixer> p(T, D);
+  synthetic<Mixer> p(T, D);
   auto h = p.mixer().make_state(1);
   std::vector<contender> all{timed(p, h, "", exec::sequential{}), timed(p, h, "", exec::chunked{})};
   race(all, 0.3);
@@ -159,7 +74,7 @@ void print_row(const char* family) {
   const auto two = one_thread<Mixer>(T, 2 * lanes);
   const auto wide = one_thread<Mixer>(T / 16, many);
   std::printf("    {cost_family::%s, %d, %.3g, %.3g, %.3g, %.3g, %.3g, %.3g},\n", family,
-              problem<Mixer>::order * static_cast<int>(problem<Mixer>::parts), few.in_order,
+              synthetic<Mixer>::order * static_cast<int>(synthetic<Mixer>::parts), few.in_order,
               one.in_order, two.in_order, wide.in_order / many,
               (wide.in_chunks - wide.in_order) / many, few.in_chunks);
   std::fflush(stdout);
@@ -174,15 +89,12 @@ struct verdict {
 
 template <class Mixer>
 void hold(const std::string& title, index_t T, index_t D, int threads, verdict& so_far) {
-  problem<Mixer> p(T, D);
+  synthetic<Mixer> p(T, D);
   auto h = p.mixer().make_state(1);
-  std::vector<contender> all{timed(p, h, "automatic", exec::automatic{threads}),
-                             timed(p, h, "sequential, 1 thread", exec::sequential{}),
-                             timed(p, h, "chunked, 1 thread", exec::chunked{})};
-  if (threads > 1) {
-    all.push_back(timed(p, h, "sequential, all threads", exec::sequential{threads}));
-    all.push_back(timed(p, h, "chunked, all threads", exec::chunked{0, threads}));
-  }
+  std::vector<contender> all;
+  bench::for_policies(threads, [&](const char* name, const auto& policy, int team) {
+    all.push_back(timed(p, h, bench::policy_title(name, team), policy));
+  });
   // A slow moment of a shared machine is no fault of a policy: what looks lost is raced again.
   auto best = all.begin();
   double ratio = 0;
@@ -205,18 +117,15 @@ void hold(const std::string& title, index_t T, index_t D, int threads, verdict& 
 
 template <class Mixer>
 void grid(const std::string& title, int threads, verdict& so_far) {
-  constexpr index_t most_numbers = index_t{12} << 20;
-  for (const index_t D : {1, 2, 4, 8, 16, 64, 256, 1024})
-    for (const index_t T : {256, 4096, 65536, 1048576}) {
-      if (T * D * (problem<Mixer>::gates + 2 * problem<Mixer>::values) > most_numbers) continue;
-      hold<Mixer>(title, T, D, threads, so_far);
-    }
+  bench::for_shapes<Mixer>(
+      {256, 4096, 65536, 1048576}, {1, 2, 4, 6, 8, 16, 64, 256, 1024},
+      [&](index_t T, index_t D) { hold<Mixer>(title, T, D, threads, so_far); });
 }
 
 /// GB/s of one shape, all policies.
 template <class Mixer>
 void wide(const std::string& title, index_t T, index_t D) {
-  problem<Mixer> p(T, D);
+  synthetic<Mixer> p(T, D);
   auto h = p.mixer().make_state(1);
   const int threads = exec::default_threads();
   std::vector<contender> all{timed(p, h, "sequential, 1 thread", exec::sequential{}),
@@ -297,7 +206,7 @@ int main(int count, char** words) {
   verdict all;
   for (int threads = 1; threads <= exec::default_threads(); threads *= 2)
     for_rows([&]<class Mixer>(const char* family) {
-      grid<Mixer>(std::string(family) + ", M " + std::to_string(problem<Mixer>::order), threads,
+      grid<Mixer>(std::string(family) + ", M " + std::to_string(synthetic<Mixer>::order), threads,
                   all);
     });
   std::printf(

@@ -211,9 +211,7 @@ class backward_rows {
  private:
   row& add(const std::string& policy, const std::string& order, const std::string& title) {
     row r;
-    r.name = load_.mixer + "/backward/" + policy + "/M:" + std::to_string(load_.M) +
-             "/T:" + std::to_string(load_.T) + "/D:" + std::to_string(load_.D) + "/" + load_.form;
-    if (!order.empty()) r.name += "/" + order;
+    r.name = row_name(load_, policy, order);
     r.title = title;
     r.tolerance = 1;  // of a worst error in parts of what is allowed
     r.tokens = load_.T;

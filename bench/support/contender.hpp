@@ -7,11 +7,18 @@
 #include "plan.hpp"
 
 #include <maslin/core/view.hpp>
+#include <maslin/scan/policy.hpp>
 
 #include <algorithm>
 #include <memory>
+#include <type_traits>
 
 namespace bench {
+
+/// A policy under which time may be cut into chunks, which have bounds of their own.
+template <class Policy>
+inline constexpr bool may_chunk = std::is_same_v<Policy, maslin::exec::chunked> ||
+                                  std::is_same_v<Policy, maslin::exec::automatic>;
 
 /// Extents of one case.
 struct extents {

@@ -163,7 +163,7 @@ class gated_rows {
   template <gates O, class Policy>
   gated_rows& library(const std::string& policy, const Policy& p, int threads = 1,
                       const std::string& target = {}) {
-    const double k = std::is_same_v<Policy, exec::chunked> ? 3 : maslin::fused_family ? 1 : 2;
+    const double k = may_chunk<Policy> ? 3 : maslin::fused_family ? 1 : 2;
     row& r = add(policy, O == gates::natural ? "natural" : "grouped", threads, k);
     r.target = target;
     const bool one_lane = std::is_same_v<Policy, exec::scalar>;
@@ -207,11 +207,7 @@ class gated_rows {
 
   row& add(const std::string& policy, const std::string& order, int threads, double k) {
     row r;
-    r.name = std::string(Family::name) + "/" + load_.call + "/" + policy +
-             "/M:" + std::to_string(M) + "/T:" + std::to_string(load_.T) +
-             "/D:" + std::to_string(load_.D) + "/" + form_name(N) + "/" + order;
-    if (size_.B > 1) r.name += "/B:" + std::to_string(size_.B);
-    if (threads > 1) r.name += "/threads:" + std::to_string(threads);
+    r.name = row_name(load_, policy, order, threads);
     r.title = policy + " " + order;
     if (threads > 1) r.title += ", " + std::to_string(threads) + " threads";
     r.tolerance = buffers::tolerance_of(k);

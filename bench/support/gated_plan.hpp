@@ -6,8 +6,10 @@
 
 #include "gated.hpp"
 #include "gated_backward.hpp"
+#include "scan/crossover.hpp"
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace bench {
@@ -33,6 +35,7 @@ class gated_planner {
     decode<4>();
     decode<8>();
     threads();
+    scaled();
     backward<1>();
     backward<2>();
     backward<4>();
@@ -177,6 +180,23 @@ class gated_planner {
     rows.template library<gates::grouped>("sequential", exec::sequential{.threads = 2}, 2);
     rows.template plain_loop<naive::order::tokens_outer>();
     add(rows.take());
+  }
+
+  /// One sequence on more and more threads, by the policy that chooses; and where chunks of time pay.
+  /// Of blocks alone, which stand for both.
+  void scaled() {
+    if constexpr (std::string_view(Family<4>::name) == "bdlru") {
+      if (settings_.cores > 1 && settings_.threads) {
+        const index_t T = 2 * tokens_for(regime::dram, bytes_a_token<4>(width), settings_.sizes);
+        gated_rows<Family<4>, normalise::softmax> rows(settings_, regime::dram,
+                                                       {.T = T, .D = width});
+        for (const int n : thread_counts(settings_))
+          rows.template library<gates::grouped>("automatic", exec::automatic{n}, n);
+        add(rows.take());
+      }
+      using mixer = typename Family<4>::template mixer<normalise::none, gates::grouped>;
+      add_crossovers<mixer>(settings_, Family<4>::name, plan_);
+    }
   }
 
   /// Gradients, of sizes that stream from memory.

@@ -54,8 +54,7 @@ void add_backward_rows(workload& load, const work& least, double tolerance, cons
                        const Library& library, const Plain& plain) {
   const auto add = [&](const std::string& title, const auto& run, bool naive) {
     row r;
-    r.name = load.mixer + "/backward/" + title + "/M:1/T:" + std::to_string(load.T) +
-             "/D:" + std::to_string(load.D) + "/" + load.form;
+    r.name = row_name(load, title);
     r.title = title;
     r.naive = naive;
     r.tolerance = tolerance;

@@ -242,8 +242,7 @@ class matrix_rows {
  private:
   row& add(const std::string& title, const work& least) {
     row r;
-    r.name = load_.mixer + "/" + load_.call + "/" + title + "/" + load_.form +
-             "/T:" + std::to_string(load_.T) + "/H:" + std::to_string(size_.H);
+    r.name = row_name(load_, title);
     r.title = title;
     r.tolerance = 1;
     r.least = least;

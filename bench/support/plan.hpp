@@ -9,6 +9,7 @@
 #include "roofline.hpp"
 #include "sizes.hpp"
 
+#include <cctype>
 #include <functional>
 #include <memory>
 #include <string>
@@ -62,6 +63,29 @@ struct workload {
   std::function<std::unique_ptr<problem>(const corpus&)> prepare;
 };
 
+/// The name of a row: hlru/scan/sequential/M:4/T:4096/D:1024/given/grouped, then /B:2 and /threads:2
+/// where they are not 1. What is no letter, digit or sign of these becomes a hyphen.
+[[nodiscard]] inline std::string row_name(const workload& w, const std::string& contender,
+                                          const std::string& order = {}, int threads = 1) {
+  const auto word = [](const std::string& text) {
+    std::string out;
+    for (const char c : text) {
+      const bool kept = std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '-';
+      if (kept || (!out.empty() && out.back() != '-')) out += kept ? c : '-';
+    }
+    return out;
+  };
+  std::string name = w.mixer + "/" + w.call + "/" + word(contender) + "/M:" + std::to_string(w.M) +
+                     "/T:" + std::to_string(w.T) + "/D:" + std::to_string(w.D) + "/" + word(w.form);
+  if (!order.empty()) name += "/" + order;
+  if (w.B > 1) name += "/B:" + std::to_string(w.B);
+  if (threads > 1) name += "/threads:" + std::to_string(threads);
+  return name;
+}
+
+/// The form of workloads that hold time in order beside time in chunks (scan/crossover.hpp).
+inline constexpr const char* crossover_form = "crossover";
+
 /// What is asked for, and the machine it is asked of.
 struct settings {
   bool quick = false;
@@ -69,6 +93,15 @@ struct settings {
   int cores = 1;
   bool threads = false;  ///< the library was compiled with threads
 };
+
+/// Numbers of threads to time calls with: 1, 2, 4 and so on, then all; in a quick run 1 and all.
+[[nodiscard]] inline std::vector<int> thread_counts(const settings& s) {
+  std::vector<int> counts{1};
+  if (!s.threads) return counts;
+  for (int n = 2; n < s.cores && !s.quick; n *= 2) counts.push_back(n);
+  if (s.cores > 1) counts.push_back(s.cores);
+  return counts;
+}
 
 /// Workloads of each mixer (bench/mixer/<name>_bench.cpp).
 [[nodiscard]] std::vector<workload> diagonal_workloads(const settings& s);

@@ -106,9 +106,7 @@ class problem_rows {
  private:
   row& add(const std::string& policy, int threads) {
     row r;
-    r.name = load_.mixer + "/" + load_.call + "/" + policy + "/M:1/T:" + std::to_string(load_.T) +
-             "/D:" + std::to_string(load_.D) + "/" + load_.form;
-    if (threads > 1) r.name += "/threads:" + std::to_string(threads);
+    r.name = row_name(load_, policy, "", threads);
     r.title = policy + (threads > 1 ? ", " + std::to_string(threads) + " threads" : "");
     r.tolerance = 1;
     r.least = least_;
