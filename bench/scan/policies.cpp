@@ -3,8 +3,8 @@
 /// \file
 /// What the table of scan/choose.hpp is made of, and what it is worth: `policies table` measures its
 /// rows, `policies` holds exec::automatic beside every fixed policy on a grid of shapes and prints
-/// the ratio to the best of them; `policies T D` measures the wide shapes of so many tokens and
-/// channels with 1 thread and all.
+/// the ratio to the best of them (`policies grid FAMILY` one family of the table, with 1 thread);
+/// `policies T D` measures the wide shapes of so many tokens and channels with 1 thread and all.
 
 #include "grid.hpp"
 #include "support/clock.hpp"
@@ -196,7 +196,8 @@ int main(int count, char** words) {
     for_rows([]<class Mixer>(const char* family) { print_row<Mixer>(family); });
     return 0;
   }
-  if (count == 3) {
+  const bool part = count == 3 && std::strcmp(words[1], "grid") == 0;
+  if (count == 3 && !part) {
     const index_t T = std::atol(words[1]), D = std::atol(words[2]);
     triad();
     wide<diagonal<float>>("diagonal", T, D);
@@ -204,8 +205,9 @@ int main(int count, char** words) {
     return 0;
   }
   verdict all;
-  for (int threads = 1; threads <= exec::default_threads(); threads *= 2)
+  for (int threads = 1; threads <= (part ? 1 : exec::default_threads()); threads *= 2)
     for_rows([&]<class Mixer>(const char* family) {
+      if (part && std::strcmp(family, words[2]) != 0) return;
       grid<Mixer>(std::string(family) + ", M " + std::to_string(synthetic<Mixer>::order), threads,
                   all);
     });

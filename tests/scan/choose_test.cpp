@@ -65,6 +65,23 @@ TEST_CASE("the choice is a value of the shape", "[scan][choose]") {
   CHECK(scan::choose(diagonal_shape(0, 1024, 16)).threads == 1);
 }
 
+TEST_CASE("few channels go into lanes as long as that pays", "[scan][choose]") {
+  for (const index_t tokens : {1 << 12, 1 << 16}) {
+    for (const index_t channels : {1, 2, 4, 5, 6})
+      CHECK(scan::choose(diagonal_shape(tokens, channels, 1)).chunks);
+    CHECK_FALSE(scan::choose(diagonal_shape(tokens, 7, 1)).chunks);
+  }
+  // A unit of chunks that leaves the caches before its replay pays while all tokens are near.
+  auto of = diagonal_shape(1 << 12, 6, 1);
+  of.family = scan::cost_family::block;
+  of.order = 2;
+  of.bytes = 240 * of.tokens;
+  CHECK(scan::choose(of).chunks);
+  of.tokens = 1 << 16;
+  of.bytes = 240 * of.tokens;
+  CHECK_FALSE(scan::choose(of).chunks);
+}
+
 TEST_CASE("orders between and past the rows of the table are scaled from them", "[scan][choose]") {
   auto of = diagonal_shape(1 << 16, 64, 1);
   for (const auto family : {scan::cost_family::companion, scan::cost_family::companion_weighed,

@@ -39,10 +39,11 @@ struct unit_costs {
   double turned;   ///< in chunks: a channel and token, lanes being chunks
 };
 
-/// Measured by bench/scan/policies.cpp on an AMD EPYC (Zen 3, AVX2, 8 lanes), g++ 12.2, -O3. Ratios
+/// Measured by bench/scan/policies.cpp on an AMD EPYC (Zen 3, AVX2, 8 lanes), g++ 12.2, -O3; where
+/// chunks and order are close, set so that its grid of shapes chooses the faster. Ratios
 /// within a row decide, so that the speed of a core hardly matters.
 inline constexpr unit_costs cost_table[] = {
-    {cost_family::diagonal, 1, 4.3, 1.3, 4.6, 0.13, 0.11, 0.9},
+    {cost_family::diagonal, 1, 4.7, 1.3, 4.6, 0.13, 0.11, 0.66},
     {cost_family::diagonal_exp, 1, 12.8, 3.9, 9, 0.51, 0.4, 1.9},
     {cost_family::complex_diagonal, 2, 32, 5, 11, 0.63, 0.62, 1.85},
     {cost_family::companion, 2, 21.5, 4.4, 14.5, 0.69, 0.58, 1.6},
@@ -51,7 +52,7 @@ inline constexpr unit_costs cost_table[] = {
     {cost_family::companion_weighed, 4, 40, 30, 48, 2.7, 2.3, 8.1},
     {cost_family::block, 2, 26, 7.6, 25, 1.14, 0.96, 2.8},
     {cost_family::block, 4, 19, 25, 91, 2.8, 9.5, 13},
-    {cost_family::block_weighed, 2, 42, 33, 58, 3.4, 3, 8.6},
+    {cost_family::block_weighed, 2, 42, 33, 58, 3.4, 3, 7.6},
     {cost_family::block_weighed, 4, 97, 113, 281, 10.3, 15, 34},
 };
 
@@ -61,8 +62,11 @@ struct machine_costs {
   double cached_byte;    ///< to move a byte through the caches of one core
   double streamed_byte;  ///< from and to memory, by one core
   double shared_byte;    ///< from and to memory, by all cores together
+  index_t near;          ///< bytes that stay close to a core from one pass to the next
+  index_t far;           ///< bytes of a call that come from far away
 };
-inline constexpr machine_costs machine{6000, 0.016, 0.045, 0.010};
+inline constexpr machine_costs machine{
+    6000, 0.016, 0.045, 0.010, index_t{384} << 10, index_t{8} << 20};
 
 /// What the choice depends on.
 struct scan_shape {
@@ -142,7 +146,12 @@ namespace detail {
              : token_in_order(c, of, of.channels) + std::max(c.one, channels * c.summary);
   const double all =
       token * static_cast<double>(std::min(rounds * workers * unit, of.tokens + unit));
-  return {true, threads, time_of(all / static_cast<double>(workers), of, workers, threads)};
+  // Lanes that lie far apart and are not near any more when they are replayed come from far again.
+  const bool again =
+      narrow && of.bytes >= machine.far && unit * (of.bytes / of.tokens) > machine.near;
+  const double reread = again ? static_cast<double>(of.bytes) * machine.streamed_byte : 0;
+  return {true, threads,
+          time_of((all + reread) / static_cast<double>(workers), of, workers, threads)};
 }
 
 }  // namespace detail
