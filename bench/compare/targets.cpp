@@ -53,6 +53,9 @@ const std::array targets{
     target{"gdelta/d128/prefill/compute", measure::limit, 0.45},
     target{"gdelta/d128/prefill/compute", measure::naive, 2},
     target{"gdelta/d128/decode/l2", measure::limit, 0.70},
+    target{"gla/S64/backward/compute", measure::scan, 3.5},
+    target{"ssd/N64/backward/compute", measure::scan, 3.5},
+    target{"gdelta/d(64|128)/backward/compute", measure::scan, 3.5},
 };
 
 /// The outcome of a workload whose row has this title; none if it was not timed.

@@ -248,6 +248,28 @@ class delta_problem : public matrix_problem {
   [[nodiscard]] float scale() const { return 1.0f / std::sqrt(static_cast<float>(size.K)); }
 };
 
+workload backward_rows(index_t d) {
+  const head_sizes n{.T = 1024, .H = 16, .K = d, .E = d};
+  const index_t outputs = n.T * n.H * n.E;
+  const work forward{.elements = outputs, .rows_read = 3, .slots = 4 * n.updates()};
+  // States again, their gradient, and six products of the two.
+  const work stepwise{.elements = outputs, .rows_read = 4, .slots = 12 * n.updates()};
+  // Four scores, two solutions and what scores give to queries, keys and values; eight products with
+  // states.
+  work chunked = stepwise;
+  chunked.slots =
+      static_cast<double>(n.T * n.H) *
+      (chunk_of_bound * static_cast<double>(11 * d) / 2 + 8.0 * static_cast<double>(d * d));
+  const std::string size = "d" + std::to_string(d);
+  return matrix_rows<backward_problem<delta_problem>, call::scan>("delta_rule", "gated " + size,
+                                                                  "compute", n)
+      .saving_scan(forward)
+      .backward("sequential", exec::sequential{}, stepwise)
+      .backward("chunked", exec::chunked{}, chunked, "gdelta/" + size + "/backward/compute")
+      .plain_backward(stepwise)
+      .take();
+}
+
 }  // namespace
 
 std::vector<workload> delta_rule_workloads(const settings& s) {
@@ -276,16 +298,8 @@ std::vector<workload> delta_rule_workloads(const settings& s) {
                      .library("sequential", exec::sequential{}, least, "gdelta/d128/decode/l2")
                      .plain_loops(least)
                      .take());
-  const head_sizes trained{.T = 1024, .H = 16, .K = 64, .E = 64};
-  const index_t outputs = trained.T * trained.H * trained.E;
-  const work forward{.elements = outputs, .rows_read = 3, .slots = 4 * trained.updates()};
-  // States again, their gradient, and six products of the two.
-  const work backward{.elements = outputs, .rows_read = 4, .slots = 12 * trained.updates()};
-  plan.push_back(matrix_rows<backward_problem<delta_problem>, call::scan>("delta_rule", "gated",
-                                                                          "compute", trained)
-                     .backward("sequential", exec::sequential{}, forward, backward)
-                     .plain_backward(backward)
-                     .take());
+  plan.push_back(backward_rows(64));
+  plan.push_back(backward_rows(d));
   return plan;
 }
 

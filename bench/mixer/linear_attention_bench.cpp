@@ -79,30 +79,37 @@ struct plain_gradients {
 }
 
 /// Gradients of a head: those of the state [K, E] go from the last token to the first, and meet the
-/// states that the loop has kept, [T + 1, K, E].
+/// states that the loop has kept, [T + 1, K, E]. What heads have in common gets their sum.
 [[gnu::noinline]] void plain_backward(const plain_arrays& a, index_t h, index_t T, const float* dy,
                                       float* __restrict states, float* __restrict d,
                                       const plain_gradients& out) {
   const index_t K = a.K, E = a.E;
+  const auto factor = [&](index_t at, index_t i) {
+    return std::exp(a.decay[at * a.decays + (a.decays == 1 ? 0 : i)]);
+  };
+  const bool adds = a.queries == 1 && h > 0;
   std::fill_n(states, K * E, 0.0f);
   std::fill_n(d, K * E, 0.0f);
   for (index_t t = 0; t < T; ++t) {
-    const index_t at = t * a.H + h;
+    const index_t at = t * a.H + h, own = a.queries == 1 ? t : at;
+    const float shared = factor(at, 0);
     for (index_t i = 0; i < K; ++i) {
-      const float f = std::exp(a.decay[at * K + i]), k = a.key[at * K + i];
+      const float f = a.decays == 1 ? shared : factor(at, i), k = a.key[own * K + i];
       const float *v = a.value + at * E, *before = states + (t * K + i) * E;
       float* s = states + ((t + 1) * K + i) * E;
       for (index_t e = 0; e < E; ++e) s[e] = f * before[e] + k * v[e];
     }
   }
   for (index_t t = T; t-- > 0;) {
-    const index_t at = t * a.H + h;
+    const index_t at = t * a.H + h, own = a.queries == 1 ? t : at;
     const float *v = a.value + at * E, *g = dy + at * E;
-    float* dv = out.value + at * E;
+    float *dv = out.value + at * E, *dquery = out.query + own * K, *dkey = out.key + own * K;
     for (index_t e = 0; e < E; ++e) dv[e] = 0;
+    const float shared = factor(at, 0);
+    float dshared = 0;
     for (index_t i = 0; i < K; ++i) {
-      const float q = a.scale * a.query[at * K + i], k = a.key[at * K + i];
-      const float f = std::exp(a.decay[at * K + i]);
+      const float q = a.scale * a.query[own * K + i], k = a.key[own * K + i];
+      const float f = a.decays == 1 ? shared : factor(at, i);
       const float *before = states + (t * K + i) * E, *s = states + ((t + 1) * K + i) * E;
       float *row = d + i * E, dq = 0, dk = 0, df = 0;
       for (index_t e = 0; e < E; ++e) {
@@ -113,10 +120,14 @@ struct plain_gradients {
         df += before[e] * row[e];
         row[e] *= f;
       }
-      out.query[at * K + i] = a.scale * dq;
-      out.key[at * K + i] = dk;
-      out.decay[at * K + i] = f * df;
+      dquery[i] = a.scale * dq + (adds ? dquery[i] : 0);
+      dkey[i] = dk + (adds ? dkey[i] : 0);
+      if (a.decays == 1)
+        dshared += f * df;
+      else
+        out.decay[at * K + i] = f * df;
     }
+    if (a.decays == 1) out.decay[at] = dshared;
   }
 }
 
@@ -180,8 +191,9 @@ class linear_problem : public matrix_problem {
 
   [[nodiscard]] std::vector<std::vector<double>> reference_gradients(const buffer& dy) const {
     const auto [T, H, K, E] = head_sizes{known(), size.H, size.K, size.E};
-    const std::vector<std::vector<double>> in{wide(query, T * H * K), wide(key, T * H * K),
-                                              wide(value, T * H * E), wide(decay, T * H * K)};
+    const std::vector<std::vector<double>> in{wide(query, T * queries * K),
+                                              wide(key, T * queries * K), wide(value, T * H * E),
+                                              wide(decay, T * H * decays)};
     const std::vector<double> arrives = wide(dy, T * H * E),
                               zero(static_cast<std::size_t>(size.state()));
     std::vector<std::vector<double>> out = in;
@@ -189,17 +201,22 @@ class linear_problem : public matrix_problem {
     std::vector<double> outputs = arrives, final = zero, dinitial = zero;
     maslin::reference::linear_call<double> u;
     u.scale = scale();
-    u.query = row_major(in[0].data(), 1, T, H, K);
-    u.key = row_major(in[1].data(), 1, T, H, K);
+    u.query = row_major(in[0].data(), 1, T, queries, K);
+    u.key = row_major(in[1].data(), 1, T, queries, K);
     u.value = row_major(in[2].data(), 1, T, H, E);
-    u.log_decays = row_major(in[3].data(), 1, T, H, K);
     u.dy = row_major(arrives.data(), 1, T, H, E);
     u.initial = u.dfinal = row_major(zero.data(), 1, H, K, E);
     maslin::reference::linear_answer<double> w;
-    w.dquery = row_major(out[0].data(), 1, T, H, K);
-    w.dkey = row_major(out[1].data(), 1, T, H, K);
+    w.dquery = row_major(out[0].data(), 1, T, queries, K);
+    w.dkey = row_major(out[1].data(), 1, T, queries, K);
     w.dvalue = row_major(out[2].data(), 1, T, H, E);
-    w.dlog_decays = row_major(out[3].data(), 1, T, H, K);
+    if (dual) {
+      u.log_decay = row_major(in[3].data(), 1, T, H);
+      w.dlog_decay = row_major(out[3].data(), 1, T, H);
+    } else {
+      u.log_decays = row_major(in[3].data(), 1, T, H, K);
+      w.dlog_decays = row_major(out[3].data(), 1, T, H, K);
+    }
     w.y = row_major(outputs.data(), 1, T, H, E);
     w.final = row_major(final.data(), 1, H, K, E);
     w.dinitial = row_major(dinitial.data(), 1, H, K, E);
@@ -209,10 +226,13 @@ class linear_problem : public matrix_problem {
   [[nodiscard]] typename mixer::gradients gradient_views(std::vector<buffer>& to) const {
     const auto [T, H, K, E] = size;
     typename mixer::gradients d;
-    d.query = row_major(to[0].data(), 1, T, H, K);
-    d.key = row_major(to[1].data(), 1, T, H, K);
+    d.query = row_major(to[0].data(), 1, T, queries, K);
+    d.key = row_major(to[1].data(), 1, T, queries, K);
     d.value = row_major(to[2].data(), 1, T, H, E);
-    d.log_decay = row_major(to[3].data(), 1, T, H, K);
+    if constexpr (dual)
+      d.log_decay = row_major(to[3].data(), 1, T, H);
+    else
+      d.log_decay = row_major(to[3].data(), 1, T, H, K);
     return d;
   }
   void plain_backward(const buffer& dy, float* states, std::vector<buffer>& to) const {
@@ -259,6 +279,29 @@ workload dual(index_t T, index_t N) {
       .take();
 }
 
+/// Backward passes of a mixer whose scan reads `read` numbers. Decays of keys have no chunk form.
+template <decay_axis Axis>
+workload backward_rows(const std::string& form, const head_sizes& n, index_t read,
+                       const std::string& target) {
+  const work forward = least_of(n, read, 3 * n.updates());
+  // States again, their gradient, and four products of the two.
+  const work stepwise = least_of(n, read + n.T * n.H * n.E, 8 * n.updates());
+  constexpr bool chunks = Axis != decay_axis::key;
+  matrix_rows<backward_problem<linear_problem<Axis>>, call::scan> rows("linear_attention", form,
+                                                                       "compute", n);
+  rows.saving_scan(forward).backward("sequential", exec::sequential{}, stepwise,
+                                     chunks ? std::string{} : target);
+  if constexpr (chunks) {
+    // Two scores with what they give to keys, queries and values; five products with states.
+    const double a_token = chunk_of_bound * static_cast<double>(3 * n.K + 2 * n.E) / 2 +
+                           5 * static_cast<double>(n.K * n.E);
+    rows.backward("chunked", exec::chunked{},
+                  least_of(n, read + n.T * n.H * n.E, static_cast<double>(n.T * n.H) * a_token),
+                  target);
+  }
+  return rows.plain_backward(stepwise).take();
+}
+
 }  // namespace
 
 std::vector<workload> linear_attention_workloads(const settings& s) {
@@ -276,16 +319,12 @@ std::vector<workload> linear_attention_workloads(const settings& s) {
                      .plain_loops(least)
                      .take());
   const head_sizes trained{.T = 1024, .H = 16, .K = 64, .E = 64};
-  const work forward =
-      least_of(trained, trained.T * trained.H * (3 * trained.K + trained.E), 3 * trained.updates());
-  // States again, their gradient, and four products of the two.
-  const work backward = least_of(trained, trained.T * trained.H * (3 * trained.K + 2 * trained.E),
-                                 8 * trained.updates());
-  plan.push_back(matrix_rows<backward_problem<linear_problem<decay_axis::key>>, call::scan>(
-                     "linear_attention", "gla S64", "compute", trained)
-                     .backward("sequential", exec::sequential{}, forward, backward)
-                     .plain_backward(backward)
-                     .take());
+  plan.push_back(backward_rows<decay_axis::key>("gla S64", trained,
+                                                trained.T * trained.H * (3 * trained.K + trained.E),
+                                                "gla/S64/backward/compute"));
+  plan.push_back(backward_rows<decay_axis::head>(
+      "ssd N64", trained, trained.T * (2 * trained.K + trained.H * trained.E + trained.H),
+      "ssd/N64/backward/compute"));
   return plan;
 }
 

@@ -93,6 +93,19 @@ class backward_problem : public Base {
     auto state = Base::make().make_state(1);
     Base::make().scan(maslin::exec::sequential{}, Base::tokens(), this->out(), state, saved);
   }
+  /// Gradients of all tokens from what the last scan has saved.
+  template <class Policy>
+  void backward(const Policy& policy, typename mixer::state& dstate) {
+    Base::make().backward(
+        policy, Base::tokens(), saved,
+        maslin::row_major(std::as_const(dy).data(), 1, this->size.T, this->size.H, this->size.E),
+        Base::gradient_views(gradients), dstate);
+  }
+  template <class Policy>
+  void backward(const Policy& policy) {
+    auto dstate = Base::make().make_state(1);
+    backward(policy, dstate);
+  }
   void spoil() override {
     for (buffer& b : gradients)
       std::fill_n(b.data(), b.size(), std::numeric_limits<float>::quiet_NaN());
@@ -177,41 +190,54 @@ class matrix_rows {
     return *this;
   }
 
-  /// The scan that saves, which the backward pass is measured against, and that pass.
-  template <class Policy>
-  matrix_rows& backward(const std::string& policy, const Policy& p, const work& forward,
-                        const work& least) {
+  /// The scan that saves, token by token, which backward passes are measured against; compared by
+  /// the gradients that it leads to.
+  matrix_rows& saving_scan(const work& least) {
     load_.call = "backward";
-    const auto run = [p](Problem& data, typename Problem::mixer::state& dstate) {
-      data.make().backward(p, data.tokens(), data.saved,
-                           maslin::row_major(std::as_const(data.dy).data(), 1, data.size.T,
-                                             data.size.H, data.size.E),
-                           data.gradient_views(data.gradients), dstate);
+    row& r = add("the scan that saves", least);
+    r.bind = [](problem& any) {
+      auto& data = static_cast<Problem&>(any);
+      auto state = std::make_shared<typename Problem::mixer::state>(data.make().make_state(1));
+      return contender{.repeat =
+                           [&data, state](index_t calls) {
+                             for (index_t i = 0; i < calls; ++i) {
+                               data.make().scan(maslin::exec::sequential{}, data.tokens(),
+                                                data.out(), *state, data.saved);
+                               benchmark::ClobberMemory();
+                             }
+                           },
+                       .fresh =
+                           [&data] {
+                             data.scan();
+                             data.backward(maslin::exec::sequential{});
+                           }};
     };
-    for (const bool scans : {true, false}) {
-      row& r = add(scans ? "scan that saves, " + policy : policy, scans ? forward : least);
-      r.bind = [p, run, scans](problem& any) {
-        auto& data = static_cast<Problem&>(any);
-        auto state = std::make_shared<typename Problem::mixer::state>(data.make().make_state(1));
-        return contender{.repeat =
-                             [&data, state, p, run, scans](index_t calls) {
-                               for (index_t i = 0; i < calls; ++i) {
-                                 if (scans)
-                                   data.make().scan(p, data.tokens(), data.out(), *state,
-                                                    data.saved);
-                                 else
-                                   run(data, *state);
-                                 benchmark::ClobberMemory();
-                               }
-                             },
-                         .fresh =
-                             [&data, run] {
-                               auto dstate = data.make().make_state(1);
-                               data.scan();
-                               run(data, dstate);
-                             }};
-      };
-    }
+    return *this;
+  }
+
+  /// A backward pass from what that scan has saved.
+  template <class Policy>
+  matrix_rows& backward(const std::string& policy, const Policy& p, const work& least,
+                        const std::string& target = {}) {
+    load_.call = "backward";
+    row& r = add(policy, least);
+    r.target = target;
+    r.bind = [p](problem& any) {
+      auto& data = static_cast<Problem&>(any);
+      auto dstate = std::make_shared<typename Problem::mixer::state>(data.make().make_state(1));
+      return contender{.repeat =
+                           [&data, dstate, p](index_t calls) {
+                             for (index_t i = 0; i < calls; ++i) {
+                               data.backward(p, *dstate);
+                               benchmark::ClobberMemory();
+                             }
+                           },
+                       .fresh =
+                           [&data, p] {
+                             data.scan();
+                             data.backward(p);
+                           }};
+    };
     return *this;
   }
   /// The same in plain loops over all states of a head, which they keep.

@@ -42,6 +42,9 @@ TEST_CASE("linear attention over several segments keeps the laws of backward pas
   const matrix_gradient_sizes few{.heads = {1, 2}, .widths = {3, 17}, .every = {0}};
   using mixer = linear_attention<float, decay_axis::head, feature::elu_plus_one>;
   check_gradient_laws<float>(matrix_gradient_subject<mixer>(few), 7, 3, 2, 150);
+  auto quotient = few;
+  quotient.normalised = true;
+  check_gradient_laws<float>(matrix_gradient_subject<mixer>(quotient), 9, 1, 1, 100);
 }
 
 TEMPLATE_TEST_CASE("a decay of 0 cuts gradients off", "[gradient][linear_attention]",
@@ -52,11 +55,12 @@ TEMPLATE_TEST_CASE("a decay of 0 cuts gradients off", "[gradient][linear_attenti
   auto p = mixer.draw(1, 9, r);
   const index_t rest = gradient_law::rest_of(p, p.inputs[3]);
   std::fill_n(p.inputs[3].begin() + 5 * rest, rest, -std::numeric_limits<float>::infinity());
-  const auto all = mixer.backward(p, {});
+  const auto all = mixer.backward(p, {}), chunked = mixer.backward(p, {.how = exec::chunked{}});
   std::fill(p.dfinal.begin(), p.dfinal.end(), 0.0f);
   auto early = gradient_law::time_slice<float>(mixer, p, 0, 5);
   const auto alone = mixer.backward(early, {});
   for (std::size_t k = 0; k < 4; ++k)
     CHECK(gradient_law::equal_bytes(gradient_law::time_slice(p, all[k], 0, 5), alone[k]));
-  for (const float dg : gradient_law::time_slice(p, all[3], 5, 6)) CHECK(dg == 0);
+  for (const auto& gradients : {all, chunked})
+    for (const float dg : gradient_law::time_slice(p, gradients[3], 5, 6)) CHECK(dg == 0);
 }

@@ -274,6 +274,12 @@ class matrix_gradient_subject final : public gradient_subject<typename Mixer::sc
     return by_reference<number>(p);
   }
 
+  /// The default chunk among them.
+  [[nodiscard]] std::vector<std::pair<backward_way, backward_way>> chunked_ways() const override {
+    auto all = base::chunked_ways();
+    all.push_back({exec::chunked{}, exec::chunked{.threads = 2}});
+    return all;
+  }
   /// Heads that share something are one lane.
   [[nodiscard]] index_t lane(const problem& p, std::size_t array, index_t element) const override {
     const auto n = sizes_of(p);

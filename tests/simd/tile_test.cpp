@@ -45,7 +45,14 @@ struct product {
 
 template <class S>
 bool has_term(terms which, index_t i, index_t p) {
-  return which == terms::all || p < i || (which == terms::through && p == i);
+  switch (which) {
+    case terms::all: return true;
+    case terms::through: return p <= i;
+    case terms::before: return p < i;
+    case terms::from: return p >= i;
+    case terms::after: return p > i;
+  }
+  return false;
 }
 
 /// Whether `multiply` gives each number as one chain of fma, term by term, and touches nothing else.
@@ -53,6 +60,8 @@ bool has_term(terms which, index_t i, index_t p) {
 template <class V, terms Which>
 std::string wrong(const product& p, std::uint64_t seed) {
   using S = typename lane<V>::scalar;
+  constexpr bool solves = Which == terms::before || Which == terms::after;
+  constexpr bool last_first = Which == terms::from || Which == terms::after;
   maslin::test::random r(seed);
   const index_t depth = Which == terms::all ? p.depth : p.m;
   matrix<S> a(depth, p.m, p.dense), b(depth, p.n, p.dense), c(p.m, p.n, p.dense);
@@ -68,18 +77,20 @@ std::string wrong(const product& p, std::uint64_t seed) {
   }
   auto want = c;
   for (index_t j = 0; j < p.n; ++j)
-    for (index_t i = 0; i < p.m; ++i) {
+    for (index_t row = 0; row < p.m; ++row) {
+      const index_t i = last_first ? p.m - 1 - row : row;
       S sum = p.nothing ? S(0) : want.at(i, j);
       if (p.scaled) sum = scale[static_cast<std::size_t>(i)] * sum;
-      for (index_t q = 0; q < depth; ++q)
+      for (index_t term = 0; term < depth; ++term) {
+        const index_t q = last_first ? depth - 1 - term : term;
         if (has_term<S>(Which, i, q))
-          sum = lane<S>::fma(a.at(q, i), Which == terms::before ? want.at(q, j) : b.at(q, j), sum);
+          sum = lane<S>::fma(a.at(q, i), solves ? want.at(q, j) : b.at(q, j), sum);
+      }
       want.at(i, j) = sum;
     }
   const simd::begin_with<S> from{.nothing = p.nothing, .scale = p.scaled ? scale.data() : nullptr};
-  simd::multiply<V, Which>(c.get(), a.get().read(),
-                           Which == terms::before ? c.get().read() : b.get().read(), from, p.m, p.n,
-                           depth);
+  simd::multiply<V, Which>(c.get(), a.get().read(), solves ? c.get().read() : b.get().read(), from,
+                           p.m, p.n, depth);
   using word = std::conditional_t<sizeof(S) == 4, std::uint32_t, std::uint64_t>;
   for (std::size_t i = 0; i < want.memory.size(); ++i)
     if (std::bit_cast<word>(want.memory[i]) != std::bit_cast<word>(c.memory[i]))
@@ -105,6 +116,8 @@ TEMPLATE_TEST_CASE("products of every size are chains of fma and touch nothing e
           REQUIRE(wrong<TestType, terms::through>(p, seed) == "");
           const product solve{m, n, 0, p.dense, false, p.scaled};
           REQUIRE(wrong<TestType, terms::before>(solve, seed) == "");
+          REQUIRE(wrong<TestType, terms::from>(p, seed) == "");
+          REQUIRE(wrong<TestType, terms::after>(solve, seed) == "");
         }
       }
 }

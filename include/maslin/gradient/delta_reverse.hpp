@@ -63,23 +63,19 @@ struct delta_reverse {
             S* scratch) const noexcept {
     const desk d(scratch, shape());
     std::fill_n(d.zero, d.keys, S(0));
-    const index_t first = number * group, spacing = keep->spacing();
+    const index_t first = number * group;
     if (wanted().reverse)
       for (index_t j = 0; j < group; ++j)
         d.template transpose<V>(dstate.matrix(b, first + j), nullptr, d.carried_by(j));
-    for (index_t t = (length - 1) / spacing * spacing; t >= 0; t -= spacing) {
-      const S* states = keep->first(b, begin) + t / spacing * keep->sequence_size();
-      for (index_t j = 0; j < group; ++j) {
-        delta_reverse head = *this;
-        head.enter(first + j);
-        head.template walk_segment<V>(d, first + j, t, std::min(spacing, length - t),
-                                      states + (first + j) * keep->head_size(),
-                                      dstate.matrix(b, first + j), d.carried_by(j));
-      }
-    }
+    for_each_segment(
+        *this, b, begin, number, length,
+        [&](const delta_reverse& head, index_t j, index_t t, index_t n, const S* state) {
+          head.template walk_segment<V>(d, first + j, t, n, state, dstate.matrix(b, first + j),
+                                        d.carried_by(j));
+        });
   }
 
- private:
+ protected:
   [[nodiscard]] panels as_it_lies(S* matrix) const noexcept {
     return {matrix, matrix::panel_columns, matrix::panel_columns * K};
   }
@@ -116,8 +112,8 @@ struct delta_reverse {
   }
 
   /// Keys, values, decays, queries and scale dy of n tokens.
-  template <class V>
-  void load(const desk& d, index_t t, index_t n) const noexcept {
+  template <class V, class Desk>
+  void load(const Desk& d, index_t t, index_t n) const noexcept {
     using L = lane<V>;
     const auto keys = [&](S* data) { return panels{data, d.keys, matrix::panel_columns}; };
     const auto columns = [&](S* data) { return panels{data, d.columns, matrix::panel_columns}; };
@@ -126,11 +122,12 @@ struct delta_reverse {
       const bool reads = m % steps + 1 == steps;
       matrix::load_row<V>(key_at(t, m), K, keys(d.key), m);
       matrix::load_row<V>(value.at(at) + m % steps * value_step, E, columns(d.value), m);
-      matrix::load_row<V>(reads ? query.at(at) : d.zero, K, keys(d.query), m);
       if (reads) {
+        matrix::load_row<V>(query.at(at), K, keys(d.query), m);
         matrix::load_row<V>(dy.at(at), E, columns(d.dy), m);
         matrix::scale_row<V>(d.dy + m * d.columns, scale, E);
       } else {
+        std::fill_n(d.query + m * d.keys, d.keys, S(0));
         std::fill_n(d.dy + m * d.columns, d.columns, S(0));
       }
       d.factor[m] = 1;

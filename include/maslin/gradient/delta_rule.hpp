@@ -4,7 +4,7 @@
 /// \file
 /// The adjoint of the delta rule.
 
-#include <maslin/gradient/delta_reverse.hpp>
+#include <maslin/gradient/delta_chunks.hpp>
 #include <maslin/gradient/head_groups.hpp>
 #include <maslin/mixer/delta_rule.hpp>
 
@@ -23,15 +23,20 @@ namespace maslin::inline MASLIN_ABI::gradient {
 /// numerics  S and u are made again from the states in `saved`, with the bits that exec::sequential
 ///           has; sums are one chain of fma over K or E, dbeta and a decay's 16 of them. D is
 ///           rounded once more where it decays, so that two segments of time whose dstate is handed
-///           over give the bytes of one. The same bytes for every policy and thread count of this
-///           call, all of which walk time in order. NaN in dy stays in its head (and heads that
-///           have a gradient in common with it), earlier in time
-/// cost      B*T*H*K*E multiply-adds 11 times, 18 with decays, for each micro-step; exp as the
-///           scan. Heads that share something are one task: with one key for all heads threads are
-///           for the batch alone. Memory: for each task D of its heads (8 at most, or those that
-///           share), 12 rows of each micro-step of a segment and with decays a state for every 4
-///           of them (every one where a token has several), in dstate, which the first call
-///           allocates
+///           over give the bytes of one. The same bytes for every thread count, of exec::scalar as of
+///           exec::sequential. exec::chunked (and exec::automatic from a chunk on) takes chunks of
+///           tokens, 32 micro-steps by default and never more than lie between two states, each a
+///           forward and a back substitution: bytes that depend on the chunk, three times the bound;
+///           a decay is a product of the tokens' own, its gradient a sum of what crosses it, never a
+///           difference. NaN in dy stays in its head (and heads that have a gradient in common with
+///           it), earlier in time
+/// cost      B*T*H*K*E multiply-adds 11 times, 18 with decays, for each micro-step; in chunks 8 times
+///           and a chunk's length times 3 K + 2.5 E a micro-step; exp as the scan. Heads that share
+///           something are one task: with one key for all heads threads are for the batch alone.
+///           Memory: for each task D of its heads (8 at most, or those that share), 12 rows of each
+///           micro-step of a segment and with decays a state for every 4 of them, every one where a
+///           token has several (chunks: 5 rows, 11 of a micro-step of a chunk, a state for every
+///           chunk), in dstate, which the first call allocates
 /// effects   dstate enters as the gradient of the final state and leaves as that of the initial one
 /// throws    shape_error before any write; std::bad_alloc, also before
 template <class S, decay_axis Axis, updates Steps>
@@ -41,7 +46,7 @@ struct delta_rule<maslin::delta_rule<S, Axis, Steps>> {
   using saved = typename mixer_t::saved;
   using gradients = typename mixer_t::gradients;
   using state = typename mixer_t::state;
-  using kernel = delta_reverse<S, Axis>;
+  using kernel = delta_chunks<S, Axis>;
 
   template <class Policy>
   static void run(const mixer_t& mixer, const Policy& policy, const tokens& u, const saved& keep,

@@ -64,15 +64,18 @@ template <class Source>
   return group;
 }
 
-template <class V, class Executor, class Source, class State>
-void run_groups_on(Executor& where, index_t threads, Source source, State& dstate) {
+/// walk(kernel, b, begin, group, length, scratch) for the groups of heads of each sequence.
+/// `numbers(kernel)` is the scratch of a task.
+template <class Executor, class Source, class State, class Numbers, class Walk>
+void run_groups_on(Executor& where, index_t threads, Source source, State& dstate,
+                   const Numbers& numbers_of, const Walk& walk) {
   source.first.group = heads_of_task(source, threads);
   const index_t groups = source.first.heads / source.first.group;
   const index_t count = source.sequences() * groups;
   if (count == 0) return;
   // As in scan/heads.hpp.
   const index_t tasks = std::min(threads > 1 ? 2 * threads : index_t{1}, count);
-  const index_t numbers = source.first.scratch();
+  const index_t numbers = numbers_of(source.first);
   auto* scratch = dstate.workspace(tasks * numbers);
   where.run(tasks, [&](index_t task) {
     for (index_t i = count * task / tasks; i < count * (task + 1) / tasks; ++i) {
@@ -80,26 +83,60 @@ void run_groups_on(Executor& where, index_t threads, Source source, State& dstat
       const index_t begin =
           source.offsets.empty() ? 0 : source.offsets[static_cast<std::size_t>(b)];
       if (length > 0)
-        source.kernel(b).template walk<V>(b, begin, i % groups, length, dstate,
-                                          scratch + task * numbers);
+        walk(source.kernel(b), b, begin, i % groups, length, scratch + task * numbers);
     }
   });
 }
 
-template <class Executor, class Policy, class Source, class State>
-void run_groups(Executor& where, const Policy& policy, const Source& source, State& dstate) {
-  using S = typename State::scalar_type;
-  if constexpr (std::is_same_v<Policy, exec::scalar>)
-    run_groups_on<S>(where, 1, source, dstate);
+template <class V, class Executor, class Source, class State>
+void walk_groups(Executor& where, index_t threads, const Source& source, State& dstate) {
+  run_groups_on(
+      where, threads, source, dstate, [](const auto& kernel) { return kernel.scratch(); },
+      [&](const auto& kernel, index_t b, index_t begin, index_t group, index_t length,
+          auto* scratch) { kernel.template walk<V>(b, begin, group, length, dstate, scratch); });
+}
+
+template <class Executor, class Source, class State>
+void run_groups(Executor& where, const exec::scalar&, const Source& source, State& dstate) {
+  walk_groups<typename State::scalar_type>(where, 1, source, dstate);
+}
+template <class Executor, class Source, class State>
+void run_groups(Executor& where, const exec::sequential& policy, const Source& source,
+                State& dstate) {
+  walk_groups<simd::native<typename State::scalar_type>>(where, scan::detail::team(policy.threads),
+                                                         source, dstate);
+}
+template <class Executor, class Source, class State>
+void run_groups(Executor& where, const exec::chunked& policy, const Source& source, State& dstate) {
+  using V = simd::native<typename State::scalar_type>;
+  const index_t chunk = source.first.chunk_of(policy.chunk);
+  run_groups_on(
+      where, scan::detail::team(policy.threads), source, dstate,
+      [chunk](const auto& kernel) { return kernel.scratch(chunk); },
+      [&](const auto& kernel, index_t b, index_t begin, index_t group, index_t length,
+          auto* scratch) {
+        kernel.template walk_chunks<V>(b, begin, group, length, dstate, scratch, chunk);
+      });
+}
+/// As scan/heads.hpp chooses.
+template <class Executor, class Source, class State>
+void run_groups(Executor& where, const exec::automatic& policy, const Source& source,
+                State& dstate) {
+  index_t longest = 0;
+  for (index_t b = 0; b < source.sequences(); ++b) longest = std::max(longest, source.tokens(b));
+  if (longest >= source.first.chunk_of(0))
+    run_groups(where, exec::chunked{.chunk = 0, .threads = policy.threads}, source, dstate);
   else
-    run_groups_on<simd::native<S>>(where, scan::detail::team(policy.threads), source, dstate);
+    run_groups(where, exec::sequential{.threads = policy.threads}, source, dstate);
 }
 
 }  // namespace detail
 
 /// Runs a checked backward call. A kernel, besides what scan/heads.hpp asks for:
 ///   heads, group                        H, and how many of them must go together
-///   walk<V>(b, begin, group, length, dstate, scratch)
+///   walk<V>(b, begin, group, length, dstate, scratch), which needs `scratch()` numbers
+///   walk_chunks<V>(b, begin, group, length, dstate, scratch, chunk), which needs `scratch(chunk)`,
+///   and chunk_of(asked), the chunk that it goes by
 /// Scratch is asked for before anything is written, and stays in dstate.
 template <scan::policy Policy, class Source, class State>
 void run_groups(const Policy& p, const Source& source, State& dstate) {
@@ -108,6 +145,23 @@ void run_groups(const Policy& p, const Source& source, State& dstate) {
   } else {
     auto where = scan::detail::executor_of(p);
     detail::run_groups(where, p, source, dstate);
+  }
+}
+
+/// The segments of the heads of a group, from the last to the first: f(kernel of the head, its number
+/// in the group, first token, tokens, the state before them).
+template <class Kernel, class F>
+void for_each_segment(const Kernel& kernel, index_t b, index_t begin, index_t number,
+                      index_t length, const F& f) noexcept {
+  const auto& keep = *kernel.keep;
+  const index_t first = number * kernel.group, spacing = keep.spacing();
+  for (index_t t = (length - 1) / spacing * spacing; t >= 0; t -= spacing) {
+    const auto* states = keep.first(b, begin) + t / spacing * keep.sequence_size();
+    for (index_t j = 0; j < kernel.group; ++j) {
+      Kernel head = kernel;
+      head.enter(first + j);
+      f(head, j, t, std::min(spacing, length - t), states + (first + j) * keep.head_size());
+    }
   }
 }
 

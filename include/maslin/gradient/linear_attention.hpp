@@ -5,7 +5,7 @@
 /// The adjoint of linear attention.
 
 #include <maslin/gradient/head_groups.hpp>
-#include <maslin/gradient/linear_reverse.hpp>
+#include <maslin/gradient/linear_chunks.hpp>
 #include <maslin/mixer/linear_attention.hpp>
 
 #include <algorithm>
@@ -25,20 +25,25 @@ namespace maslin::inline MASLIN_ABI::gradient {
 /// numerics  S is made again from the states in `saved`, with the bits that exec::sequential has;
 ///           sums are one chain of fma over K or E, a decay of a head's 16 more. D is rounded once
 ///           more where it decays, so that two segments of time whose dstate is handed over give
-///           the bytes of one. The same bytes for every policy and thread count of this call, all
-///           of which walk time in order. NaN in dy stays in its head (and heads that have a
-///           gradient in common with it), earlier in time
-/// cost      B*T*H*K*E multiply-adds 6 times, 12 with decays; exp as the scan twice. Heads that
-///           share something are one task: with one key for all heads threads are for the batch
-///           alone. Memory: for each task D of its heads (8 at most, or those that share), 10 rows
-///           of each token of a segment and with decays a state for every 4 of them, in dstate,
-///           which the first call allocates
+///           the bytes of one. The same bytes for every thread count, of exec::scalar as of
+///           exec::sequential. exec::chunked (and exec::automatic from a chunk on) takes chunks of
+///           tokens, 32 by default and never more than lie between two states: bytes that depend on
+///           the chunk, three times the bound; a decay is a product of the tokens' own, its gradient
+///           a sum of what crosses it, never a difference. Decays of keys go token by token there
+///           too. NaN in dy stays in its head (and heads that have a gradient in common with it),
+///           earlier in time
+/// cost      B*T*H*K*E multiply-adds 6 times, 12 with decays; in chunks 5 times and a chunk's length
+///           times 1.5 K + E a token; exp as the scan twice. Heads that share something are one task:
+///           with one key for all heads threads are for the batch alone. Memory: for each task D of
+///           its heads (8 at most, or those that share), 10 rows of each token of a segment and with
+///           decays a state for every 4 of them (chunks: 4 rows, 10 of a token of a chunk, a state
+///           for every chunk), in dstate, which the first call allocates
 /// effects   dstate enters as the gradient of the final state and leaves as that of the initial one
 /// throws    shape_error before any write; std::bad_alloc, also before
 template <class S, decay_axis Axis, feature Map>
 struct linear_attention<maslin::linear_attention<S, Axis, Map>> {
   using mixer_t = maslin::linear_attention<S, Axis, Map>;
-  using kernel = linear_reverse<S, Axis, Map>;
+  using kernel = linear_chunks<S, Axis, Map>;
 
   template <class Policy>
   static void run(const mixer_t& mixer, const Policy& policy, const typename mixer_t::tokens& u,

@@ -63,26 +63,22 @@ struct linear_reverse {
   void walk(index_t b, index_t begin, index_t number, index_t length, scan::matrix_state<S>& dstate,
             S* scratch) const noexcept {
     const desk d(scratch, shape());
-    const index_t first = number * group, spacing = keep->spacing();
+    const index_t first = number * group;
     if (wanted().reverse)
       for (index_t j = 0; j < group; ++j)
         d.template transpose<V>(dstate.matrix(b, first + j), dstate.vector(b, first + j),
                                 d.carried_by(j));
-    for (index_t t = (length - 1) / spacing * spacing; t >= 0; t -= spacing) {
-      const S* states = keep->first(b, begin) + t / spacing * keep->sequence_size();
-      for (index_t j = 0; j < group; ++j) {
-        linear_reverse head = *this;
-        head.enter(first + j);
-        head.template walk_segment<V>(d, first + j, t, std::min(spacing, length - t),
-                                      states + (first + j) * keep->head_size(),
-                                      dstate.matrix(b, first + j), d.carried_by(j));
-      }
-    }
+    for_each_segment(
+        *this, b, begin, number, length,
+        [&](const linear_reverse& head, index_t j, index_t t, index_t n, const S* state) {
+          head.template walk_segment<V>(d, first + j, t, n, state, dstate.matrix(b, first + j),
+                                        d.carried_by(j));
+        });
     if (normalised)
       for (index_t j = 0; j < group; ++j) d.copy_sums(d.carried_by(j), dstate.vector(b, first + j));
   }
 
- private:
+ protected:
   /// Tokens t .. t + n - 1 of head h, whose state before them is given.
   template <class V>
   void walk_segment(const desk& d, index_t h, index_t t, index_t n, const S* state, S* dstate,
@@ -110,8 +106,8 @@ struct linear_reverse {
   }
 
   /// Features, values, decays and scale dy of n tokens.
-  template <class V>
-  void load(const desk& d, index_t t, index_t n) const noexcept {
+  template <class V, class Desk>
+  void load(const Desk& d, index_t t, index_t n) const noexcept {
     using L = lane<V>;
     const auto rows = [&](S* data) { return panels{data, d.columns, matrix::panel_columns}; };
     for (index_t m = 0; m < n; ++m) {
@@ -144,8 +140,8 @@ struct linear_reverse {
   }
 
   /// dy / n, and what a column of ones has in its place; dq of the quotient.
-  template <class V>
-  void normalise(const desk& d, index_t n) const noexcept {
+  template <class V, class Desk>
+  void normalise(const Desk& d, index_t n) const noexcept {
     using L = lane<V>;
     for (index_t m = 0; m < n; ++m) {
       const S *q = d.query + m * d.keys, *z = d.sums + m * d.keys;
@@ -228,8 +224,8 @@ struct linear_reverse {
   }
 
   /// From gradients of features to those of queries and keys: elu + 1 has slope 1, or its value.
-  template <class V>
-  void through_features(const desk& d, index_t t, index_t n) const noexcept {
+  template <class V, class Desk>
+  void through_features(const Desk& d, index_t t, index_t n) const noexcept {
     if constexpr (Map == feature::elu_plus_one) {
       using L = lane<V>;
       const auto slope = [&](const S* raw, const S* features, S* to) {

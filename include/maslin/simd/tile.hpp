@@ -49,9 +49,14 @@ enum class terms {
   all,      ///< as many as A and B have rows
   through,  ///< those up to its own number, i: A^T is lower triangular
   before,   ///< those before its own number, B being C itself: forward substitution
+  from,     ///< those from its own number on, last first: A^T is upper triangular
+  after,    ///< those after its own number, last first, B being C itself: back substitution
 };
 
 namespace detail {
+
+template <terms T>
+inline constexpr bool upper = T == terms::from || T == terms::after;
 
 /// Rows of the largest tile: what leaves registers for a row of B and a number of A.
 inline constexpr int tile_rows = native_width<float> >= 16 ? 8 : 6;
@@ -122,6 +127,45 @@ template <class V, terms T, std::size_t R, std::size_t N, class S, class Count>
   });
 }
 
+/// The terms i + R - 1 .. i from the last to the first, of which row i + r has those from r on (`from`)
+/// or after it; what lies below is never read.
+template <class V, terms T, std::size_t R, std::size_t N, class S, class Count>
+[[gnu::always_inline]] inline void add_upper_triangle(V (&sum)[R][N], const panels<const S>& a,
+                                                      const panels<const S>& b, index_t i,
+                                                      index_t j, Count n) noexcept {
+  using L = lane<V>;
+  constexpr int rows = static_cast<int>(R), registers = static_cast<int>(N);
+  const S* weights = a.at(i, i);
+  unrolled<rows>([&](auto back) {
+    constexpr std::size_t p = R - 1 - back();
+    V x[N];
+    unrolled<registers>([&](auto k) {
+      if constexpr (T == terms::after)
+        x[k] = sum[p][k];
+      else
+        x[k] = L::load(b.at(i + static_cast<index_t>(p), j + offset_of<V>(k)),
+                       lanes_of<V, registers>(k, n));
+    });
+    unrolled<rows>([&](auto r) {
+      if constexpr (r() < p || (T == terms::from && r() == p)) {
+        const V weight =
+            L::broadcast(weights[static_cast<index_t>(p) * a.row + static_cast<index_t>(r())]);
+        unrolled<registers>([&](auto k) { sum[r][k] = L::fma(weight, x[k], sum[r][k]); });
+      }
+    });
+  });
+}
+
+/// Terms depth - 1 down to `first`.
+template <class V, std::size_t R, std::size_t N, class S, class Count>
+[[gnu::always_inline]] inline void add_last_terms(V (&sum)[R][N], const panels<const S>& a,
+                                                  const panels<const S>& b, index_t i, index_t j,
+                                                  index_t first, index_t depth, Count n) noexcept {
+  if (first >= depth) return;
+  add_terms(sum, panels<const S>{a.at(depth - 1, 0), -a.row, a.panel},
+            panels<const S>{b.at(depth - 1, 0), -b.row, b.panel}, i, j, depth - first, n);
+}
+
 /// One tile of `multiply`, the last of its registers of n lanes.
 template <class V, terms T, int R, int N, class S, class Count>
 inline void multiply_tile(const panels<S>& out, const panels<S>& c, const panels<const S>& a,
@@ -143,8 +187,13 @@ inline void multiply_tile(const panels<S>& out, const panels<S>& c, const panels
       const V factor = L::broadcast(from.scale[i + static_cast<index_t>(r())]);
       unrolled<N>([&](auto k) { sum[r][k] = factor * sum[r][k]; });
     });
-  add_terms(sum, a, b, i, j, T == terms::all ? depth : i, n);
-  if constexpr (T != terms::all) add_triangle<V, T>(sum, a, b, i, j, n);
+  if constexpr (upper<T>) {
+    add_last_terms(sum, a, b, i, j, i + R, depth, n);
+    add_upper_triangle<V, T>(sum, a, b, i, j, n);
+  } else {
+    add_terms(sum, a, b, i, j, T == terms::all ? depth : i, n);
+    if constexpr (T != terms::all) add_triangle<V, T>(sum, a, b, i, j, n);
+  }
   unrolled<N>([&](auto k) { to[k] = out.at(i, j + offset_of<V>(k)); });
   unrolled<R>([&](auto r) {
     unrolled<N>([&](auto k) {
@@ -175,13 +224,30 @@ void multiply(const panels<typename lane<V>::scalar>& out,
     // The rows of a tile stay within a panel of A, of which 16 are 6, 5 and 5: tiles of fewer rows
     // than that wait for their own chains.
     constexpr int most = detail::tile_rows;
-    for (index_t i = 0; i < m;) {
-      const index_t stop = std::min(i / panel_columns * panel_columns + panel_columns, m);
-      for (; stop - i == most || stop - i > 2 * most - 2; i += most)
-        tile(std::integral_constant<int, most>{}, i);
-      for (; stop - i > 4 && stop - i != 8; i += 5) tile(std::integral_constant<int, 5>{}, i);
-      for (; stop - i >= 4; i += 4) tile(std::integral_constant<int, 4>{}, i);
-      for (; i < stop; ++i) tile(std::integral_constant<int, 1>{}, i);
+    const auto next = [&](index_t left, const auto& go) {
+      if (left == most || left > 2 * most - 2)
+        go(std::integral_constant<int, most>{});
+      else if (left > 4 && left != 8)
+        go(std::integral_constant<int, 5>{});
+      else if (left >= 4)
+        go(std::integral_constant<int, 4>{});
+      else
+        go(std::integral_constant<int, 1>{});
+    };
+    if constexpr (detail::upper<T>) {
+      for (index_t end = m; end > 0;)
+        next(end - (end - 1) / panel_columns * panel_columns,
+             [&]<int R>(std::integral_constant<int, R> rows) {
+               end -= R;
+               tile(rows, end);
+             });
+    } else {
+      for (index_t i = 0; i < m;)
+        next(std::min(i / panel_columns * panel_columns + panel_columns, m) - i,
+             [&]<int R>(std::integral_constant<int, R> rows) {
+               tile(rows, i);
+               i += R;
+             });
     }
   };
   constexpr int N = 2;
