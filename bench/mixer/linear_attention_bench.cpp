@@ -279,7 +279,7 @@ workload dual(index_t T, index_t N) {
       .take();
 }
 
-/// Backward passes of a mixer whose scan reads `read` numbers. Decays of keys have no chunk form.
+/// Backward passes of a mixer whose scan reads `read` numbers. Those of keys have no chunk form.
 template <decay_axis Axis>
 workload backward_rows(const std::string& form, const head_sizes& n, index_t read,
                        const std::string& target) {

@@ -169,3 +169,15 @@ TEMPLATE_TEST_CASE("a scan that saves has the bytes of one that does not",
   CHECK(c.mixer.make_saved(B, T, 10).bytes() == floats(B * 7));
   CHECK(c.mixer.make_saved(1, 1000, 1000).bytes() == floats(4));
 }
+
+TEMPLATE_TEST_CASE(
+    "backward of a matrix state under exec::automatic goes by chunks once there is one",
+    "[gradient][linear_attention][delta_rule]", linear, delta) {
+  const auto gradients = [](auto& c, const auto& policy) {
+    c.dstate.reset();
+    c.backward(policy);
+    return std::vector{c.dquery, c.dkey, c.dvalue, c.dsmall, c.dbeta};
+  };
+  TestType c;
+  CHECK(gradients(c, exec::automatic{}) == gradients(c, exec::chunked{}));
+}

@@ -27,11 +27,11 @@ namespace maslin::inline MASLIN_ABI::gradient {
 ///           more where it decays, so that two segments of time whose dstate is handed over give
 ///           the bytes of one. The same bytes for every thread count, of exec::scalar as of
 ///           exec::sequential. exec::chunked (and exec::automatic from a chunk on) takes chunks of
-///           tokens, 32 by default and never more than lie between two states: bytes that depend on
-///           the chunk, three times the bound; a decay is a product of the tokens' own, its gradient
-///           a sum of what crosses it, never a difference. Decays of keys go token by token there
-///           too. NaN in dy stays in its head (and heads that have a gradient in common with it),
-///           earlier in time
+///           tokens, 32 by default and never more than lie between two states, where there is a decay
+///           a head: bytes that depend on the chunk, three times the bound; a decay is a product of
+///           the tokens' own, its gradient a sum of what crosses it, never a difference. Without
+///           decays, and with those of keys, it goes token by token too. NaN in dy stays in its head
+///           (and heads that have a gradient in common with it), earlier in time
 /// cost      B*T*H*K*E multiply-adds 6 times, 12 with decays; in chunks 5 times and a chunk's length
 ///           times 1.5 K + E a token; exp as the scan twice. Heads that share something are one task:
 ///           with one key for all heads threads are for the batch alone. Memory: for each task D of

@@ -20,8 +20,9 @@
 
 namespace maslin::inline MASLIN_ABI::gradient {
 
-/// One sequence of a backward call (gradient/head_groups.hpp). Decays of keys go token by token: their
-/// scores would need a product for each pair of tokens and key.
+/// One sequence of a backward call (gradient/head_groups.hpp). Decays of keys go token by token, since
+/// scores would need a product for each pair of tokens and key; so do sums without decays, whose walks
+/// have no more work than the products: measured.
 template <class S, decay_axis Axis, feature Map>
 struct linear_chunks : linear_reverse<S, Axis, Map> {
   using base = linear_reverse<S, Axis, Map>;
@@ -33,8 +34,7 @@ struct linear_chunks : linear_reverse<S, Axis, Map> {
   using base::normalised;
   using base::scratch;
   using rows = chunk_desk<S>;
-  static constexpr bool decays = Axis != decay_axis::none;
-  static constexpr bool by_token = Axis == decay_axis::key;
+  static constexpr bool by_token = Axis != decay_axis::head;
   static constexpr index_t wide = matrix::panel_columns;
 
   /// Measured: shorter chunks load and store the states too often, longer ones pay for scores.
@@ -115,7 +115,6 @@ struct linear_chunks : linear_reverse<S, Axis, Map> {
         std::fill_n(d.value + m * d.columns + E + 1, d.columns - E - 1, S(0));
         std::fill_n(d.dy + m * d.columns + E, d.columns - E, S(0));
       }
-    if constexpr (!decays) std::fill_n(d.factor, n, S(1));
     gather(d, state, state + matrix::round_up(E) * K, d.states);
     for (index_t m = 0; m + chunk < n; m += chunk)
       advance<V>(d.rows_from(m), chunk, d.states + m / chunk * d.state_size);
@@ -128,22 +127,18 @@ struct linear_chunks : linear_reverse<S, Axis, Map> {
   /// The state after n tokens, behind the one before.
   template <class V>
   void advance(const rows& d, index_t n, S* state) const noexcept {
-    const S* keys = d.key;
-    if constexpr (decays) {
-      d.template find_decays<V>(n);
-      d.template fade<V>(d.key, d.tail(n), n, d.faded);
-      keys = d.faded;
-    }
-    simd::multiply<V>(rows::lying(state + d.state_size, K), rows::lying(state, K), d.by_keys(keys),
-                      d.by_columns(d.value).read(), {.scale = decays ? d.kept : nullptr}, K,
+    d.template find_decays<V>(n);
+    d.template fade<V>(d.key, d.tail(n), n, d.faded);
+    simd::multiply<V>(rows::lying(state + d.state_size, K), rows::lying(state, K),
+                      d.by_keys(d.faded).read(), d.by_columns(d.value).read(), {.scale = d.kept}, K,
                       d.columns, n);
   }
 
   template <class V>
   void reverse(const rows& d, index_t h, index_t t, index_t n, S* state,
                S* carried) const noexcept {
-    const bool paths = decays && ddecay;
-    if (decays || normalised) d.template find_decays<V>(n);
+    const bool paths = static_cast<bool>(ddecay);
+    d.template find_decays<V>(n);
     turn_rows<V>(d, n);
     d.template turn_state<V>(state, d.state_by_key);
     d.template turn_state<V>(carried, d.carried_by_key);
@@ -183,17 +178,13 @@ struct linear_chunks : linear_reverse<S, Axis, Map> {
   template <class V>
   void find_queries(const rows& d, index_t n, bool paths) const noexcept {
     d.template score<V>(d.dy_by_row, d.value_by_row, d.lines, n, d.arrivals);
-    const S* scores = d.arrivals;
-    if constexpr (decays) {
-      std::copy_n(d.arrivals, n * d.side, d.scores);
-      d.template weigh<V>(d.scores, d.between, n);
-      scores = d.scores;
-    }
+    std::copy_n(d.arrivals, n * d.side, d.scores);
+    d.template weigh<V>(d.scores, d.between, n);
     read_state<V>(d, n, d.read);
     if (paths && !normalised) d.template dots<V>(d.query, d.read, d.prefix, n, d.from_state);
-    simd::multiply<V, simd::terms::through>(d.by_keys(d.read), d.template turn<V>(scores, n).read(),
-                                            d.by_keys(d.key).read(),
-                                            {.scale = decays ? d.prefix : nullptr}, n, K);
+    simd::multiply<V, simd::terms::through>(d.by_keys(d.read),
+                                            d.template turn<V>(d.scores, n).read(),
+                                            d.by_keys(d.key).read(), {.scale = d.prefix}, n, K);
   }
 
   /// dy and dq of the quotient, for which the normalisers are made again.
@@ -217,19 +208,17 @@ struct linear_chunks : linear_reverse<S, Axis, Map> {
   template <class V>
   void weigh_scores(const rows& d, index_t n, bool paths) const noexcept {
     d.template score<V>(d.query_by_row, d.key_by_row, K, n, d.scores);
-    if constexpr (decays) {
-      d.template weigh<V>(d.scores, d.between, n);
-      if (paths) {
-        std::copy_n(d.scores, n * d.side, d.paths);
-        d.template weigh<V>(d.paths, d.arrivals, n);
-      }
-      d.template weigh<V>(d.arrivals, d.between, n);
+    d.template weigh<V>(d.scores, d.between, n);
+    if (paths) {
+      std::copy_n(d.scores, n * d.side, d.paths);
+      d.template weigh<V>(d.paths, d.arrivals, n);
     }
+    d.template weigh<V>(d.arrivals, d.between, n);
   }
 
   template <class V>
   void find_values_and_keys(const rows& d, index_t n, S* carried, bool paths) const noexcept {
-    const S* tail = decays ? d.tail(n) : nullptr;
+    const S* tail = d.tail(n);
     const auto values = d.by_columns(d.dvalue), keys = d.by_keys(d.dkey);
     simd::multiply<V>(values, rows::lying(d.key_by_row, K).read(), rows::lying(carried, K).read(),
                       {.nothing = true}, n, d.columns, K);
@@ -247,13 +236,9 @@ struct linear_chunks : linear_reverse<S, Axis, Map> {
   /// D of the row before n tokens.
   template <class V>
   void update(const rows& d, index_t n, S* carried) const noexcept {
-    const S* queries = d.query;
-    if constexpr (decays) {
-      d.template fade<V>(d.query, d.prefix, n, d.faded);
-      queries = d.faded;
-    }
-    simd::multiply<V>(rows::lying(carried, K), d.by_keys(queries), d.by_columns(d.dy).read(),
-                      {.scale = decays ? d.kept : nullptr}, K, d.columns, n);
+    d.template fade<V>(d.query, d.prefix, n, d.faded);
+    simd::multiply<V>(rows::lying(carried, K), d.by_keys(d.faded).read(), d.by_columns(d.dy).read(),
+                      {.scale = d.kept}, K, d.columns, n);
   }
 };
 
