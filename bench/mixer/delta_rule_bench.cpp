@@ -260,12 +260,12 @@ workload backward_rows(index_t d) {
   chunked.slots =
       static_cast<double>(n.T * n.H) *
       (chunk_of_bound * static_cast<double>(11 * d) / 2 + 8.0 * static_cast<double>(d * d));
-  const std::string size = "d" + std::to_string(d);
-  return matrix_rows<backward_problem<delta_problem>, call::scan>("delta_rule", "gated " + size,
+  const std::string size = std::to_string(d);
+  return matrix_rows<backward_problem<delta_problem>, call::scan>("delta_rule", "gated d:" + size,
                                                                   "compute", n)
       .saving_scan(forward)
       .backward("sequential", exec::sequential{}, stepwise)
-      .backward("chunked", exec::chunked{}, chunked, "gdelta/" + size + "/backward/compute")
+      .backward("chunked", exec::chunked{}, chunked, "gdelta/d" + size + "/backward/compute")
       .plain_backward(stepwise)
       .take();
 }
