@@ -6,25 +6,15 @@
 /// serves rows that fit in registers.
 
 #include <maslin/core/each.hpp>
-#include <maslin/simd/columns.hpp>
+#include <maslin/recurrence/dot_row.hpp>
 #include <maslin/simd/math.hpp>
 
-#include <algorithm>
 #include <cmath>
-#include <complex>
 #include <limits>
 
 namespace maslin::inline MASLIN_ABI::recurrence {
 
-/// Rows lie in memory padded to whole multiples of this. Sums run in so many lanes whatever the
-/// registers, and the lanes are added by halves: the same bits for every width.
-inline constexpr index_t row_lanes = 16;
-
 namespace detail {
-
-/// Registers that hold `row_lanes` numbers.
-template <class V>
-inline constexpr int row_registers = static_cast<int>(row_lanes) / lane<V>::width;
 
 /// f(c, x) for each register x of a row, c counting it among those of `row_lanes` numbers.
 template <class V, class S, class F>
@@ -33,24 +23,12 @@ inline void for_each_register(S* row, index_t padded, const F& f) noexcept {
     each<row_registers<V>>([&](int c) { f(c, row + i + c * lane<V>::width); });
 }
 
-/// op over all lanes, by halves.
-template <class V, class Op>
-[[nodiscard]] inline typename lane<V>::scalar fold_lanes(const V (&part)[row_registers<V>],
-                                                         const Op& op) noexcept {
-  using S = typename lane<V>::scalar;
-  S x[row_lanes];
-  each<row_registers<V>>([&](int c) { lane<V>::store(x + c * lane<V>::width, part[c]); });
-  for (index_t half = row_lanes / 2; half > 0; half /= 2)
-    for (index_t i = 0; i < half; ++i) x[i] = op(x[i], x[i + half]);
-  return x[0];
-}
-
 template <class V, class S, class F>
 [[nodiscard]] inline S sum_of_row(S* row, index_t padded, const F& term) noexcept {
   V part[row_registers<V>];
   each<row_registers<V>>([&](int c) { part[c] = lane<V>::broadcast(S(0)); });
   for_each_register<V>(row, padded, [&](int c, S* p) { part[c] = part[c] + term(p); });
-  return fold_lanes(part, [](S a, S b) { return a + b; });
+  return fold_lanes<V>(part, [](auto a, auto b) { return a + b; });
 }
 
 template <class V, class S>
@@ -60,7 +38,7 @@ template <class V, class S>
       [&](int c) { part[c] = lane<V>::broadcast(-std::numeric_limits<S>::infinity()); });
   for_each_register<V>(
       row, padded, [&](int c, const S* p) { part[c] = lane<V>::max(part[c], lane<V>::load(p)); });
-  return fold_lanes(part, [](S a, S b) { return lane<S>::max(a, b); });
+  return fold_lanes<V>(part, [](auto a, auto b) { return lane<decltype(a)>::max(a, b); });
 }
 
 /// Replaces each register of a row by f of it.
@@ -156,108 +134,6 @@ inline void sigmoid_l1_row(S* z, index_t n, index_t padded) noexcept {
 }
 
 }  // namespace detail
-
-namespace detail {
-
-/// The chains of `dot_row`: lane i of `part` is the sum over numbers i, i + row_lanes, ...
-template <class V, class S, class F>
-inline void dot_chains(const S* a, const S* b, index_t n, const F& f,
-                       V (&part)[row_registers<V>]) noexcept {
-  using L = lane<V>;
-  constexpr index_t width = L::width;
-  each<row_registers<V>>([&](int c) { part[c] = L::broadcast(S(0)); });
-  index_t i = 0;
-  for (; i + row_lanes <= n; i += row_lanes)
-    each<row_registers<V>>([&](int c) {
-      const index_t at = i + c * width;
-      part[c] = L::fma(f(c, L::load(a + at)), L::load(b + at), part[c]);
-    });
-  if (i == n) return;
-  each<row_registers<V>>([&](int c) {
-    const index_t at = i + c * width;
-    // Lanes past the end add 0 * 0.
-    if (at >= n) return;
-    const int left = static_cast<int>(std::min(width, n - at));
-    part[c] = L::fma(f(c, L::load(a + at, left)), L::load(b + at, left), part[c]);
-  });
-}
-
-}  // namespace detail
-
-/// <f(a), b> over n numbers: `row_lanes` chains of fma, number i in chain i mod row_lanes, then added
-/// by halves. f(c, x) takes register c of those of `row_lanes` numbers.
-template <class V, class S, class F>
-[[nodiscard]] inline S dot_row(const S* a, const S* b, index_t n, const F& f) noexcept {
-  V part[detail::row_registers<V>];
-  detail::dot_chains(a, b, n, f, part);
-  return detail::fold_lanes(part, [](S x, S y) { return x + y; });
-}
-template <class V, class S>
-[[nodiscard]] inline S dot_row(const S* a, const S* b, index_t n) noexcept {
-  return dot_row<V>(a, b, n, [](int, V x) { return x; });
-}
-
-/// out[i] = the chains of row i added by halves, for up to lane<V>::width rows of `row_lanes` chains,
-/// lanes being rows: the bits of `fold_lanes`.
-template <class V, class S>
-inline void fold_chains(const S* chains, index_t rows, S* out) noexcept {
-  using L = lane<V>;
-  if constexpr (L::width == 1) {
-    V part[detail::row_registers<V>];
-    each<detail::row_registers<V>>([&](int c) { part[c] = chains[c]; });
-    *out = detail::fold_lanes(part, [](S x, S y) { return x + y; });
-  } else {
-    const auto add = [&](auto lanes) {
-      V quarter[4][4];
-      each<4>(
-          [&](int q) { simd::load_columns<V, 4>(chains + 4 * q, row_lanes, lanes, quarter[q]); });
-      V sum[4];
-      each<4>([&](int c) {
-        sum[c] = (quarter[0][c] + quarter[2][c]) + (quarter[1][c] + quarter[3][c]);
-      });
-      L::store(out, (sum[0] + sum[2]) + (sum[1] + sum[3]), lanes);
-    };
-    if (rows == L::width)
-      add(all_lanes<V>{});
-    else
-      add(static_cast<int>(rows));
-  }
-}
-
-/// out[i] = <a, row(i)> for i < count, the bits of `dot_row`: a register of rows is added at a time,
-/// lanes being rows.
-template <class V, class S, class Row>
-inline void dot_rows(const S* a, index_t n, index_t count, const Row& row, S* out) noexcept {
-  using L = lane<V>;
-  constexpr index_t width = L::width;
-  if constexpr (width == 1) {
-    for (index_t i = 0; i < count; ++i) out[i] = dot_row<V>(a, row(i), n);
-  } else {
-    alignas(64) S chains[static_cast<std::size_t>(width * row_lanes)];
-    for (index_t i = 0; i < count; i += width) {
-      const index_t rows = std::min(width, count - i);
-      for (index_t r = 0; r < rows; ++r) {
-        V part[detail::row_registers<V>];
-        detail::dot_chains(
-            a, row(i + r), n, [](int, V x) { return x; }, part);
-        each<detail::row_registers<V>>(
-            [&](int c) { L::store(chains + r * row_lanes + c * width, part[c]); });
-      }
-      fold_chains<V>(chains, rows, out + i);
-    }
-  }
-}
-
-/// Re(sum_n c[n] h[n]) over N complex numbers, as <(Re c, -Im c), (Re h, Im h)>.
-template <class V, class S>
-[[nodiscard]] inline S real_dot_row(const std::complex<S>* c, const std::complex<S>* h,
-                                    index_t N) noexcept {
-  alignas(64) static constexpr S signs[row_lanes] = {1, -1, 1, -1, 1, -1, 1, -1,
-                                                     1, -1, 1, -1, 1, -1, 1, -1};
-  // A complex number is an array of its two parts.
-  return dot_row<V>(reinterpret_cast<const S*>(c), reinterpret_cast<const S*>(h), 2 * N,
-                    [](int r, V x) { return x * lane<V>::load(signs + r * lane<V>::width); });
-}
 
 /// Turns the n logits of a row into its coefficients, in place, as core/types.hpp defines them for
 /// each `weights`; what pads the row is overwritten.
