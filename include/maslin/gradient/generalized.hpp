@@ -78,7 +78,7 @@ struct generalized<maslin::generalized<S, Pattern, W>> {
                   .now_head = y.head,
                   .dnow_time = in_place() ? dinput.time : H * E,
                   .dnow_head = in_place() ? dinput.head : E,
-                  .width = H * E,
+                  .width = scan::row_stride<S>(H * E),
                   .count = E};
     }
     template <class V>

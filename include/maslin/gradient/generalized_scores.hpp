@@ -89,7 +89,7 @@ struct generalized_scores<maslin::generalized_scores<S, Pattern, W, A>> {
       sums = sums_here;
       S* const cache = memory + size;
       mixed = in_place() ? cache : cache + length * H * E;
-      const index_t width = H * (E + K);
+      const index_t width = scan::row_stride<S>(H * (E + K));
       kinds[0] = {.now = y.first,
                   .dnow = in_place() ? dinput.first : cache,
                   .old = before,

@@ -130,7 +130,7 @@ struct back_layout {
     heads_of_run = (source.heads + runs - 1) / runs;
     runs = (source.heads + heads_of_run - 1) / heads_of_run;
     entries = before.entries();
-    width = before.width();
+    width = before.stride();
     levels = before.history(0).levels().size();
     constexpr auto pad = static_cast<index_t>(State::coefficient_lanes);
     const auto padded = [](index_t n) { return (n + pad - 1) / pad * pad; };

@@ -190,7 +190,7 @@ struct generalized {
 
  private:
   struct kernel {
-    static constexpr bool dense = rows::is_dense<Pattern> && W == weights::given;
+    static constexpr bool solves = !pattern::is_cached<Pattern> && W == weights::given;
 
     const S* self;
     const S* past;
@@ -233,22 +233,25 @@ struct generalized {
     }
 
     template <class V>
-    void solve(index_t length, index_t first, S* row, index_t entries, index_t width,
-               scan::column_range columns) const noexcept {
+    void solve(index_t length, const pattern::ring& history, index_t* offsets, S* row,
+               index_t stride, scan::column_range columns) const noexcept {
       columns.for_each_head([&](index_t h, index_t e, index_t count) {
-        const scan::dense_system<S> system{.self = self + h * self_head,
-                                           .past = past + h * past_head,
-                                           .input = values.input + h * values.input_head,
-                                           .y = values.out + h * values.out_head,
-                                           .rows = row + h * values.E,
-                                           .self_time = self_time,
-                                           .past_time = past_time,
-                                           .input_time = values.input_time,
-                                           .y_time = values.out_time,
-                                           .row_stride = width,
-                                           .entries = entries,
-                                           .first = first};
-        scan::solve_dense<V>(system, length, e, count);
+        const scan::row_system<S> system{.self = self + h * self_head,
+                                         .past = past + h * past_head,
+                                         .input = values.input + h * values.input_head,
+                                         .y = values.out + h * values.out_head,
+                                         .rows = row + h * values.E,
+                                         .self_time = self_time,
+                                         .past_time = past_time,
+                                         .input_time = values.input_time,
+                                         .y_time = values.out_time,
+                                         .row_stride = stride,
+                                         .entries = history.entries(),
+                                         .first = history.time()};
+        if constexpr (rows::is_dense<Pattern>)
+          scan::solve_dense<V>(system, length, e, count);
+        else
+          scan::solve_ring<V>(system, history.levels(), offsets, length, e, count);
       });
     }
   };

@@ -171,7 +171,7 @@ struct generalized_scores {
   friend gradient::generalized_scores<generalized_scores>;
 
   struct kernel {
-    static constexpr bool dense = false;
+    static constexpr bool solves = false;
 
     const S* query;
     const S* key;

@@ -8,6 +8,8 @@
 /// `ring` serves plain patterns and keeps every output up to the largest distance; `slots` serves
 /// cache-efficient ones and keeps what will be read again, nothing else. Both are used alike:
 ///   for_each_read(f)   f(entry, level) for all reads of token `time()`, farthest first, once each
+///   list_reads(to, s)  the same as a list of {entry s, level}, for which there is room for every
+///                      level; how many there are
 ///   newest()           the entry that takes the output of token `time()`
 ///   advance()          goes on to the next token, as far as `limit()`
 /// In a ring `newest()` may be the entry that the farthest read uses: write after all reads.
@@ -55,6 +57,12 @@ class ring {
       f(entry < 0 ? entry + entries_ : entry, k);
     }
   }
+  template <class Read>
+  index_t list_reads(Read* to, index_t stride) const {
+    index_t n = 0;
+    for_each_read([&](index_t entry, index_t level) { to[n++] = {entry * stride, level}; });
+    return n;
+  }
 
   /// cost      O(1)
   void advance() noexcept {
@@ -95,9 +103,9 @@ class ring {
 /// levels n / a are due in a step on average; their distances span n or more, and so n / a or more
 /// of the positions that the spacing lets them read.
 ///
-/// cost      O(levels) numbers; for_each_read: |R_t| calls; advance: O(1) a read on average, and a
-///           look at each of at most log2(t) spacings; no allocation. Making one counts reads as
-///           `cache_entries` does; where that takes more than `counted_reads` it settles for one
+/// cost      O(levels) numbers; for_each_read: |R_t| calls and a look at each level; advance: O(1) a
+///           read on average, and a look at each of at most log2(t) spacings; no allocation. Making
+///           one counts reads as `cache_entries` does; where that takes more than `counted_reads` it settles for one
 ///           entry a level and one for the newest output
 /// throws    shape_error where `p` is no pattern for `length` tokens; std::bad_alloc
 class slots {
@@ -112,7 +120,6 @@ class slots {
     slot_.resize(static_cast<std::size_t>(levels_.size()));
     due_.resize(slot_.size());
     free_.resize(static_cast<std::size_t>(entries_));
-    held_.resize(free_.size());
     take_turns();
     restart(0);
   }
@@ -131,7 +138,21 @@ class slots {
 
   template <class F>
   void for_each_read(F&& f) const {
-    for (index_t e = oldest_; e != none; e = held_[at(e)].newer) f(e, held_[at(e)].level);
+    for (index_t k = active_; k-- > 0;)
+      if (k == 0 || slot(k - 1) != slot(k)) f(slot(k), k);
+  }
+  template <class Read>
+  index_t list_reads(Read* to, index_t stride) const {
+    if (active_ == 0) return 0;
+    const index_t* const of = slot_.data();
+    index_t n = 0;
+    // No branch: which levels share an entry changes from token to token.
+    for (index_t k = active_ - 1; k > 0; --k) {
+      to[n] = {of[k] * stride, k};
+      n += of[k - 1] != of[k] ? 1 : 0;
+    }
+    to[n] = {of[0] * stride, 0};
+    return n + 1;
   }
 
   /// cost      see above
@@ -160,13 +181,11 @@ class slots {
   void restart(index_t t) {
     time_ = t;
     active_ = levels_.levels(t);
-    oldest_ = latest_ = none;
     free_count_ = entries();
     for (index_t e = 0; e < entries(); ++e) free_[at(e)] = entries() - 1 - e;
     for (index_t k = active_; k-- > 0;) {
       const bool shared = k + 1 < active_ && levels_.position(t, k + 1) == levels_.position(t, k);
-      slot_[at(k)] = shared ? slot(k + 1) : hold(take_free());
-      held_[at(slot(k))].level = k;
+      slot_[at(k)] = shared ? slot(k + 1) : take_free();
     }
     for (begun_ = 0; begun_ < turn_count() && turns_[at(begun_)].begin < active_; ++begun_)
       settle(turns_[at(begun_)], t + 1);
@@ -182,10 +201,6 @@ class slots {
  private:
   static constexpr index_t none = -1;
 
-  /// An entry that slots name, between its neighbours in time.
-  struct held {
-    index_t level, newer, older;  // the lowest level that names it
-  };
   /// Levels begin .. end - 1 of one spacing, in the order in which they are due.
   struct turn {
     index_t begin, end, spacing;
@@ -244,26 +259,9 @@ class slots {
     const index_t first = levels_[k].distance;
     if (time_ < first) return;
     const index_t old = slot(k);
-    slot_[at(k)] = k == 0 ? hold(newest_) : slot(k - 1);
-    if (time_ == first) return;
-    if (k + 1 < active_ && slot(k + 1) == old)
-      held_[at(old)].level = k + 1;
-    else
-      drop(old);
-  }
-
-  /// Appends an entry that level 0 names.
-  [[nodiscard]] index_t hold(index_t entry) noexcept {
-    held_[at(entry)] = {0, none, latest_};
-    (latest_ == none ? oldest_ : held_[at(latest_)].newer) = entry;
-    latest_ = entry;
-    return entry;
-  }
-  void drop(index_t entry) noexcept {
-    const auto [level, newer, older] = held_[at(entry)];
-    (older == none ? oldest_ : held_[at(older)].newer) = newer;
-    (newer == none ? latest_ : held_[at(newer)].older) = older;
-    free_[at(free_count_++)] = entry;
+    slot_[at(k)] = k == 0 ? newest_ : slot(k - 1);
+    const bool named = k + 1 < active_ && slot(k + 1) == old;
+    if (time_ > first && !named) free_[at(free_count_++)] = old;
   }
 
   table levels_;
@@ -271,11 +269,9 @@ class slots {
   std::vector<index_t> due_;   // next token at which level k moves on, where its turn has begun
   std::vector<index_t> order_;
   std::vector<turn> turns_;    // by spacing, ascending
-  std::vector<held> held_;     // of each entry that is taken
   std::vector<index_t> free_;  // entries that no slot names, as a stack
   index_t entries_ = 1, free_count_ = 0, time_ = 0, newest_ = 0, active_ = 0;
-  index_t begun_ = 0;                      // turns that have a level that is read
-  index_t oldest_ = none, latest_ = none;  // ends of the chain of held entries
+  index_t begun_ = 0;  // turns that have a level that is read
 };
 
 /// The history of a pattern: `slots` of a cache-efficient one, `ring` of a plain one.

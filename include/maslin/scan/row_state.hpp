@@ -9,6 +9,7 @@
 #include <maslin/core/check.hpp>
 #include <maslin/core/record.hpp>
 #include <maslin/scan/state.hpp>
+#include <maslin/simd/stream.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -26,11 +27,20 @@ struct row_read {
   index_t offset, level;
 };
 
+/// Numbers from row to row of `width` of them. Rows of whole KiB have one more cache line between
+/// them, since rows that are powers of two apart would else share few sets of a cache.
+template <class S>
+[[nodiscard]] constexpr index_t row_stride(index_t width) noexcept {
+  constexpr index_t line = simd::cache_line / static_cast<index_t>(sizeof(S)), whole = 16 * line;
+  return width > 0 && width % whole == 0 ? width + line : width;
+}
+
 /// What one task of a walk needs beside the rows: its own place in time and lists of one token.
 template <class S, class History>
 struct row_walker {
   History history;
   std::vector<row_read> reads;     // of one token, farthest first
+  std::vector<index_t> offsets;    // of one token, by level
   aligned_vector<S> coefficients;  // of one head of one token: itself, then `reads`
 };
 
@@ -45,7 +55,7 @@ struct row_workspace {
 /// For each sequence of a batch: its position and the rows that token `position` or a later one may
 /// read. A value: a copy is a checkpoint, and assigning it back rolls a decode back.
 ///
-/// layout    opaque: [B][entries][width]
+/// layout    opaque: [B][entries][row_stride(width)]
 /// cost      a copy allocates, an assignment from an equal shape does not; `save` and `load`
 ///           allocate
 /// effects   no call locks: a state belongs to one thread at a time
@@ -63,7 +73,8 @@ class row_state {
     const check::caller who{mixer, "make_state"};
     check::count(who, "batch", batch);
     index_t n = 0, bytes = 0;
-    if (__builtin_mul_overflow(empty.entries(), width, &n) ||
+    if (__builtin_add_overflow(width, index_t{simd::cache_line}, &n) ||
+        __builtin_mul_overflow(empty.entries(), stride(), &n) ||
         __builtin_mul_overflow(batch, n, &n) ||
         __builtin_mul_overflow(n, static_cast<index_t>(sizeof(S)), &bytes))
       who.refuse("batch and capacity must be numbers whose state fits in memory, got " +
@@ -77,6 +88,8 @@ class row_state {
   [[nodiscard]] index_t batch() const noexcept { return static_cast<index_t>(histories_.size()); }
   /// Numbers of one row.
   [[nodiscard]] index_t width() const noexcept { return width_; }
+  /// Numbers from row to row.
+  [[nodiscard]] index_t stride() const noexcept { return row_stride<S>(width_); }
   /// Rows that there is room for, in each sequence.
   [[nodiscard]] index_t entries() const noexcept { return empty_.entries(); }
   /// Tokens that a sequence may have: calls that would go past it are refused.
@@ -169,10 +182,10 @@ class row_state {
            pattern.distance(n) >= capacity();
   }
   [[nodiscard]] S* row(index_t b, index_t entry) noexcept {
-    return rows_.data() + (b * entries() + entry) * width_;
+    return rows_.data() + (b * entries() + entry) * stride();
   }
   [[nodiscard]] const S* row(index_t b, index_t entry) const noexcept {
-    return rows_.data() + (b * entries() + entry) * width_;
+    return rows_.data() + (b * entries() + entry) * stride();
   }
   [[nodiscard]] History& history(index_t b) noexcept {
     return histories_[static_cast<std::size_t>(b)];
@@ -192,8 +205,8 @@ class row_state {
     const auto levels = static_cast<std::size_t>(empty_.levels().size());
     const auto padded = (levels + 1 + coefficient_lanes - 1) / coefficient_lanes;
     while (static_cast<index_t>(walkers_.list.size()) < count) {
-      walkers_.list.push_back(
-          {empty_, std::vector<row_read>(levels), aligned_vector<S>(padded * coefficient_lanes)});
+      walkers_.list.push_back({empty_, std::vector<row_read>(levels), std::vector<index_t>(levels),
+                               aligned_vector<S>(padded * coefficient_lanes)});
     }
   }
   [[nodiscard]] walker& walker_at(index_t i) noexcept {

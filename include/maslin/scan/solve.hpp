@@ -9,6 +9,7 @@
 /// Both read earlier rows from the entries of the state, which prefill fills as decode does: the
 /// rows of a history lie close together whatever the strides of y, and both have one order of terms.
 
+#include <maslin/scan/ring.hpp>
 #include <maslin/scan/row_state.hpp>
 #include <maslin/scan/rows.hpp>
 #include <maslin/scan/run.hpp>
@@ -22,7 +23,7 @@ namespace maslin::inline MASLIN_ABI::scan {
 
 /// What a mixer of rows makes of a checked call. A *kernel* is one sequence:
 ///   token<V>(t, rows, reads, newest, columns, coefficients)   mixes token t
-///   solve<V>(length, first, rows, entries, width, columns)    all tokens, where `dense`
+///   solve<V>(length, history, offsets, rows, stride, columns)   all tokens, where `solves`
 ///   shifted(b, t)                    itself, moved to sequence b of the batch and token t
 template <class Kernel>
 struct row_source {
@@ -70,31 +71,15 @@ class column_range {
 /// `length` tokens in order, each after the rows that it reads.
 template <class V, class Kernel, class S, class History>
 void walk_rows(const Kernel& kernel, History& history, row_walker<S, History>& scratch, S* rows,
-               index_t width, index_t length, column_range columns) {
+               index_t stride, index_t length, column_range columns) {
   row_read* reads = scratch.reads.data();
   for (index_t t = 0; t < length; ++t) {
-    std::size_t n = 0;
-    history.for_each_read([&](index_t entry, index_t level) {
-      reads[n++] = {entry * width, level};
-    });
-    kernel.template token<V>(t, rows, std::span<const row_read>(reads, n), history.newest() * width,
-                             columns, scratch.coefficients.data());
+    const auto n = static_cast<std::size_t>(history.list_reads(reads, stride));
+    kernel.template token<V>(t, rows, std::span<const row_read>(reads, n),
+                             history.newest() * stride, columns, scratch.coefficients.data());
     history.advance();
   }
 }
-
-/// Rows, inputs and coefficients of one head, for `solve_dense`.
-template <class S>
-struct dense_system {
-  const S* self;  // one a token
-  const S* past;  // of token 0; entry p weighs the row of position p
-  const S* input;
-  S* y;
-  S* rows;  // of position 0
-  index_t self_time, past_time, input_time, y_time, row_stride;
-  index_t entries;  // rows that there is room for: the last position of all may wrap to row 0
-  index_t first;    // position of token 0
-};
 
 namespace detail {
 
@@ -106,7 +91,7 @@ struct tile_pass {
 };
 
 template <class V, int R, int C, class N, class S>
-void pass_tile(const dense_system<S>& s, index_t t, index_t e, tile_pass pass, N n) noexcept {
+void pass_tile(const row_system<S>& s, index_t t, index_t e, tile_pass pass, N n) noexcept {
   V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(C)];
   S* y = s.y + t * s.y_time + e;
   each<R>([&](int r) {
@@ -131,7 +116,7 @@ void pass_tile(const dense_system<S>& s, index_t t, index_t e, tile_pass pass, N
 /// Tokens [begin, end) in tiles. Rows up to `pass.begin` .. `pass.end` are added; a finishing pass
 /// also adds those of the tiles before.
 template <class V, class S>
-void pass_tokens(const dense_system<S>& s, index_t begin, index_t end, index_t e, index_t count,
+void pass_tokens(const row_system<S>& s, index_t begin, index_t end, index_t e, index_t count,
                  tile_pass pass) noexcept {
   index_t t = begin;
   const auto tiles = [&]<int R>(std::integral_constant<int, R>) {
@@ -159,7 +144,7 @@ void pass_tokens(const dense_system<S>& s, index_t begin, index_t end, index_t e
 /// tokens gather the rows of finished blocks, a panel at a time, then solve their own triangle.
 /// Sums wait in y from panel to panel.
 template <class V, class S>
-void solve_dense(const dense_system<S>& s, index_t length, index_t e, index_t count) noexcept {
+void solve_dense(const row_system<S>& s, index_t length, index_t e, index_t count) noexcept {
   // Up to here the rows that a tile reads stay in a first-level cache by themselves.
   constexpr index_t unblocked = 256, block = 96, panel = 128;
   const index_t step = s.first + length <= unblocked ? length : block;
@@ -182,12 +167,12 @@ void mix_columns(const Source& source, State& state, typename State::walker& scr
   const auto kernel = source.kernel(b);
   const index_t length = source.tokens(b);
   if (length == 0) return;
-  if constexpr (std::remove_cvref_t<decltype(kernel)>::dense) {
-    kernel.template solve<V>(length, history.time(), state.row(b, 0), state.entries(),
-                             state.width(), columns);
+  if constexpr (std::remove_cvref_t<decltype(kernel)>::solves) {
+    kernel.template solve<V>(length, history, scratch.offsets.data(), state.row(b, 0),
+                             state.stride(), columns);
     history.restart(history.time() + length);
   } else {
-    walk_rows<V>(kernel, history, scratch, state.row(b, 0), state.width(), length, columns);
+    walk_rows<V>(kernel, history, scratch, state.row(b, 0), state.stride(), length, columns);
   }
 }
 
