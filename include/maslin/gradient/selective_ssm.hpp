@@ -28,7 +28,7 @@ struct selective_sizes {
   index_t write_groups, read_groups;  // 0: the gradient is not wanted
   index_t threads;
 
-  [[nodiscard]] index_t block() const noexcept { return block_of(N); }
+  [[nodiscard]] index_t block() const noexcept { return block_channels; }
   [[nodiscard]] index_t blocks() const noexcept { return (channels + block() - 1) / block(); }
   /// Sequences at work together: enough to give each thread a few blocks.
   [[nodiscard]] index_t together() const noexcept {
@@ -207,30 +207,34 @@ class selective_backward {
       if (groups == 0) return;
       scan::token_rows<S> to = rows;
       to.shift(row, start);
-      for (index_t t = tokens * task / tasks; t < tokens * (task + 1) / tasks; ++t)
-        for (index_t g = 0; g < groups; ++g)
-          add_group<V>(all, groups, i, g, tokens, t, done, to.at(s.from + t) + g * apart);
+      for (index_t g = 0; g < groups; ++g)
+        add_group<V>(sums_of(all, groups, i, 0, done), groups, g, tokens, tokens * task / tasks,
+                     tokens * (task + 1) / tasks,
+                     [&](index_t t) { return to.at(s.from + t) + g * apart; });
     };
     add(d_write, write_group, memory.write, size.write_groups);
     add(d_read, read_group, memory.read, size.read_groups);
   }
-  /// Group g at one token, over the blocks that it meets.
-  template <class V>
-  void add_group(S* all, index_t groups, index_t i, index_t g, index_t tokens, index_t t,
-                 index_t done, S* to) const noexcept {
-    const index_t width = size.channels / groups;
-    const index_t first_block = g * width / size.block();
-    const index_t last_block = ((g + 1) * width - 1) / size.block();
-    const auto sums = [&](index_t k) {
-      const index_t slot = g - k * size.block() / width;
-      return sums_of(all, groups, i, k, done) + (slot * tokens + t) * size.N;
-    };
-    maslin::detail::registers_of<V>(0, size.N, [&](index_t n, auto count) {
-      V sum = lane<V>::load(sums(first_block) + n, count);
-      for (index_t k = first_block + 1; k <= last_block; ++k)
-        sum = sum + lane<V>::load(sums(k) + n, count);
-      store(to + n, sum, count, first.accumulate);
-    });
+  /// Group g at tokens [from, until), over the blocks that it meets: it is the first group of each of
+  /// them but its first block.
+  template <class V, class Row>
+  void add_group(const S* sums, index_t groups, index_t g, index_t tokens, index_t from,
+                 index_t until, const Row& row) const noexcept {
+    const index_t width = size.channels / groups, block = size.block();
+    const index_t first_block = g * width / block, last_block = ((g + 1) * width - 1) / block;
+    const index_t apart = size.slots(groups) * memory.sums;
+    const S* const slot =
+        sums + first_block * apart + (g - first_block * block / width) * tokens * size.N;
+    for (index_t t = from; t < until; ++t) {
+      S* const to = row(t);
+      maslin::detail::registers_of<V>(0, size.N, [&](index_t n, auto count) {
+        const index_t place = t * size.N + n;
+        V sum = lane<V>::load(slot + place, count);
+        for (index_t k = first_block + 1; k <= last_block; ++k)
+          sum = sum + lane<V>::load(sums + k * apart + place, count);
+        store(to + n, sum, count, first.accumulate);
+      });
+    }
   }
 };
 

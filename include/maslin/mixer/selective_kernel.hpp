@@ -257,6 +257,7 @@ struct selective_kernel {
                                        .read = read.at(t) + q * read_group,
                                        .state = nullptr,
                                        .next = nullptr,
+                                       .kept = nullptr,
                                        .N = N};
       for (index_t used = 0; c < stop; c += used) {
         at.decay = w.decay + offset(c - w.begin);
@@ -289,6 +290,7 @@ struct selective_kernel {
       const index_t i = first + static_cast<index_t>(r) * width;
       delta[r] = L::load(w.delta + i, n);
       drive[r] = L::load(w.drive + i, n);
+      y[r] = L::broadcast(S(0));
       const V limit = L::broadcast(normal_reach<S>);
       normal = normal && L::all(delta[r] * L::load(w.reach + i, n) <= limit);
     });

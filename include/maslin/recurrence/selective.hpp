@@ -17,26 +17,44 @@ namespace maslin::inline MASLIN_ABI::recurrence {
 /// Channels that lie side by side in a state.
 inline constexpr index_t lanes_apart = 16;
 
+/// Whether channels that are updated together have B and C in common.
+enum class coefficients {
+  shared,  ///< rows [N], the same for each lane
+  own,     ///< rows [N][16], a number for each lane
+};
+
 /// What a token finds in memory. Rows of `decay` and of the state, one for each n, are 16 numbers
 /// apart; the registers of a step lie side by side in them.
 template <class S>
 struct selective_rows {
   const S* decay;  // [N][16]: A log2(e) for the Euler rule, A for the zero-order hold
-  const S* write;  // [N]
-  const S* read;   // [N]
+  const S* write;  // [N], or [N][16]: coefficients::own
+  const S* read;   // the same
   const S* state;  // [N][16], before the token
   S* next;         // [N][16], after it; may be `state`
+  S* kept;         // [N][16]: where exp(Delta A) goes, if it is kept
   index_t N;
 };
 
+/// Row k of B or C for channels from `at` on.
+template <coefficients Form, class V, class S>
+[[nodiscard, gnu::always_inline]] inline V coefficient(const S* rows, index_t k,
+                                                       index_t at) noexcept {
+  if constexpr (Form == coefficients::own)
+    return lane<V>::load(rows + k * lanes_apart + at);
+  else
+    return lane<V>::broadcast(rows[k]);
+}
+
 /// How h is discretised, for registers of the channels that a token updates together.
-///   h[n] <- exp(Delta A[n]) h[n] + drive w[n] B[n],   y = sum_n C[n] h[n], n ascending
+///   h[n] <- exp(Delta A[n]) h[n] + drive w[n] B[n],   y <- y + sum_n C[n] h[n], n ascending
 /// where drive = Delta u, and w is 1 (Euler) or phi1(Delta A[n]) (zero-order hold).
 /// numerics  one fma for the state, one for y; Delta A is not rounded before the Euler rule's
 ///           exponential, whose relative error is 3 u (double 1.6 u), beside those of Delta
 ///           and A log2(e); the zero-order hold rounds Delta A, takes exp within 1 ulp and
-///           phi1 within 6
-template <discretisation Rule, class V, int R>
+///           phi1 within 6. With `Keeps` exp(Delta A) is written as well
+template <discretisation Rule, class V, int R, coefficients Form = coefficients::shared,
+          bool Keeps = false>
 struct selective {
   using S = typename lane<V>::scalar;
   static constexpr auto width = static_cast<index_t>(lane<V>::width);
@@ -45,23 +63,26 @@ struct selective {
   /// The channels of R registers, or the first n of one: whole registers where n is `all_lanes`.
   /// `normal`: no exponential leaves the range of normal numbers.
   template <class N>
-  [[gnu::always_inline]] static void token(selective_rows<S> at, const V (&delta)[registers],
+  [[gnu::always_inline]] static void token(const selective_rows<S>& at, const V (&delta)[registers],
                                            const V (&drive)[registers], bool normal, N n,
                                            V (&y)[registers]) noexcept {
+    if (Rule == discretisation::euler && normal)
+      token<true>(at, delta, drive, n, y);
+    else
+      token<false>(at, delta, drive, n, y);
+  }
+  /// The same where that is known to the compiler.
+  template <bool Normal, class N>
+  [[gnu::always_inline]] static void token(const selective_rows<S>& at, const V (&delta)[registers],
+                                           const V (&drive)[registers], N n,
+                                           V (&y)[registers]) noexcept {
     // Four chains side by side hide the latency of each other's fma.
-    constexpr int together = lane<V>::width == 1 ? 1 : 4 / R;
-    unrolled<R>([&](auto r) { y[r] = lane<V>::broadcast(S(0)); });
+    constexpr bool quick = Normal && Rule == discretisation::euler;
+    constexpr int together = !quick || lane<V>::width == 1 ? 1 : 4 / R;
     index_t k = 0;
-    if constexpr (Rule == discretisation::euler) {
-      if (normal) {
-        for (; k + together <= at.N; k += together)
-          states<together, true>(at, k, delta, drive, n, y);
-        if constexpr (together > 1)
-          for (; k < at.N; ++k) states<1, true>(at, k, delta, drive, n, y);
-        return;
-      }
-    }
-    for (; k < at.N; ++k) states<1, false>(at, k, delta, drive, n, y);
+    for (; k + together <= at.N; k += together) states<together, quick>(at, k, delta, drive, n, y);
+    if constexpr (together > 1)
+      for (; k < at.N; ++k) states<1, quick>(at, k, delta, drive, n, y);
   }
 
  private:
@@ -75,9 +96,9 @@ struct selective {
     constexpr int chains = Count * R;
     constexpr auto size = static_cast<std::size_t>(chains);
     V rate[size], step[size], a[size], b[size];
-    const auto place = [&](auto i) {
-      return (k + static_cast<index_t>(i) / R) * lanes_apart + static_cast<index_t>(i) % R * width;
-    };
+    const auto row = [&](auto i) { return k + static_cast<index_t>(i) / R; };
+    const auto shift = [](auto i) { return static_cast<index_t>(i) % R * width; };
+    const auto place = [&](auto i) { return row(i) * lanes_apart + shift(i); };
     unrolled<chains>([&](auto i) {
       step[i] = delta[i % R];
       rate[i] = L::load(at.decay + place(i), n);
@@ -93,14 +114,15 @@ struct selective {
       });
     }
     unrolled<chains>([&](auto i) {
-      b[i] = drive[i % R] * L::broadcast(at.write[k + static_cast<index_t>(i) / R]);
+      if constexpr (Keeps) L::store(at.kept + place(i), a[i], n);
+      b[i] = drive[i % R] * coefficient<Form, V>(at.write, row(i), shift(i));
       if constexpr (Rule == discretisation::zero_order_hold)
         b[i] = b[i] * simd::phi1(V(step[i] * rate[i]), a[i]);
     });
     unrolled<chains>([&](auto i) {
       const V h = L::fma(a[i], L::load(at.state + place(i), n), b[i]);
       L::store(at.next + place(i), h, n);
-      y[i % R] = L::fma(L::broadcast(at.read[k + static_cast<index_t>(i) / R]), h, y[i % R]);
+      y[i % R] = L::fma(coefficient<Form, V>(at.read, row(i), shift(i)), h, y[i % R]);
     });
   }
 };

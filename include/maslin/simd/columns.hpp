@@ -182,6 +182,30 @@ inline constexpr bool flat_rows =
 
 }  // namespace detail
 
+/// Reads the first C numbers of rows anywhere in memory, row r at `row(r)` for every lane r, into
+/// columns: out[c], lane r = row(r)[c]. C is at least what 128 bits hold.
+template <class V, int C, class Row>
+[[gnu::always_inline]] inline void load_columns_of(const Row& row,
+                                                   V (&out)[static_cast<std::size_t>(C)]) noexcept {
+  using S = typename lane<V>::scalar;
+  constexpr int W = lane<V>::width;
+  constexpr int K = detail::piece<S>;
+  static_assert(C >= K);
+  if constexpr (W == 1) {
+    for (int c = 0; c < C; ++c) out[c] = row(0)[c];
+  } else {
+    each<(C + K - 1) / K>([&](int q) {
+      const int column = q * K + K <= C ? q * K : C - K;  // the last piece may repeat columns
+      detail::raw<V> w[static_cast<std::size_t>(K)];
+      each<K>([&](int j) {
+        w[j] = detail::gather_pieces<S, W>([&](int r) { return row(r + j) + column; }, 0);
+      });
+      detail::transpose_pieces<S, W>(w);
+      each<K>([&](int j) { out[column + j] = detail::from_raw<V>(w[j]); });
+    });
+  }
+}
+
 /// Reads rows of C numbers, row r at p + r * stride for lane r < n, into columns:
 ///   out[c], lane r  =  p[r * stride + c]
 /// Lanes from n on hold nothing of use. Nothing outside the n rows is read. `n` is an int, or
@@ -195,21 +219,13 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Coun
   if constexpr (W == 1) {
     for (int c = 0; c < C; ++c) out[c] = p[c];
   } else if constexpr (C >= detail::piece<S>) {
-    constexpr int K = detail::piece<S>;
     detail::with_stride<C>(stride, [&](auto apart) {
-      const auto row = [&](int r) {
-        const int known = std::is_same_v<Count, all_lanes<V>> || r < n ? r : n - 1;
-        return p + known * apart;
-      };
-      each<(C + K - 1) / K>([&](int q) {
-        const int column = q * K + K <= C ? q * K : C - K;  // the last piece may repeat columns
-        detail::raw<V> w[static_cast<std::size_t>(K)];
-        each<K>([&](int j) {
-          w[j] = detail::gather_pieces<S, W>([&](int r) { return row(r + j) + column; }, 0);
-        });
-        detail::transpose_pieces<S, W>(w);
-        each<K>([&](int j) { out[column + j] = detail::from_raw<V>(w[j]); });
-      });
+      load_columns_of<V, C>(
+          [&](int r) {
+            const int known = std::is_same_v<Count, all_lanes<V>> || r < n ? r : n - 1;
+            return p + known * apart;
+          },
+          out);
     });
   } else {
     if (stride == C) {

@@ -257,22 +257,33 @@ template <class V, class S, std::size_t Count>
   return p;
 }
 
+/// exp(-|x|), what softplus and sigmoid are made of: 0 for |x| above 88 (double: 709).
+template <class V>
+[[nodiscard, gnu::always_inline]] inline V exp_of_negated_size(V x) noexcept {
+  using L = lane<V>;
+  using S = typename L::scalar;
+  const V floor = L::broadcast(exp_constants<S>::lowest);
+  const auto [scale, rest] = exp_split<true>(L::max(floor, L::broadcast(S(0)) - L::abs(x)));
+  return L::fma(scale, rest, scale);
+}
+
 /// log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|), by log(1 + e) = 2 atanh(e / (2 + e)).
+/// `e` is what `exp_of_negated_size` gives.
 /// numerics  at most 3 ulp where the result is normal; below -87.7 exactly 0 (double: -708.8);
 ///           softplus(inf) = inf, NaN stays NaN
 template <class V>
-[[nodiscard]] inline V softplus(V x) noexcept {
+[[nodiscard]] inline V softplus(V x, V e) noexcept {
   using L = lane<V>;
   using S = typename L::scalar;
-  const V zero = L::broadcast(S(0));
-  const V floor = L::broadcast(exp_constants<S>::lowest);
-  const auto [scale, rest] = exp_split<true>(L::max(floor, zero - L::abs(x)));
-  const V e = L::fma(scale, rest, scale);
   const V s = L::div(e, L::broadcast(S(2)) + e);
   const V square = s * s, twice = s + s;
   const V tail = twice * square;
   const V log1p = L::fma(tail, horner(exp2_constants<S>::a, square), twice);
-  return L::max(zero, x) + log1p;
+  return L::max(L::broadcast(S(0)), x) + log1p;
+}
+template <class V>
+[[nodiscard]] inline V softplus(V x) noexcept {
+  return softplus(x, exp_of_negated_size(x));
 }
 
 /// The natural logarithm of one number: x = 2^n f with f in [sqrt(1/2), sqrt(2)), and log f =
@@ -342,17 +353,14 @@ template <class V>
   return L::select(small, horner(taylor.c, x), L::div(difference, x));
 }
 
-/// 1 / (1 + exp(-x)).
+/// 1 / (1 + exp(-x)); `e` is what `exp_of_negated_size` gives.
 /// numerics  at most 2 ulp where the result is normal (3 outside the FMA family); sigmoid(-inf) =
 ///           0, sigmoid(inf) = 1, NaN stays NaN
 template <class V>
-[[nodiscard, gnu::always_inline]] inline V sigmoid(V x) noexcept {
+[[nodiscard, gnu::always_inline]] inline V sigmoid(V x, V e) noexcept {
   using L = lane<V>;
   using S = typename L::scalar;
   const V zero = L::broadcast(S(0)), one = L::broadcast(S(1));
-  const V floor = L::broadcast(exp_constants<S>::lowest);
-  const auto [scale, rest] = exp_split<true>(L::max(floor, zero - L::abs(x)));
-  const V e = L::fma(scale, rest, scale);
   // For negative x the quotient e / (1 + e), which does not cancel.
   const V numerator = L::select(x < zero, e, one);
   const V sum = one + e;
@@ -365,6 +373,10 @@ template <class V>
     const V residual = L::fma(zero - quotient, lost, L::fma(zero - quotient, sum, numerator));
     return L::fma(residual, L::fma(L::broadcast(S(-0.5)), sum, L::broadcast(S(1.5))), quotient);
   }
+}
+template <class V>
+[[nodiscard, gnu::always_inline]] inline V sigmoid(V x) noexcept {
+  return sigmoid(x, exp_of_negated_size(x));
 }
 
 /// tanh x = -m / (m + 2) for x >= 0, with m = exp(-2 x) - 1; odd.
