@@ -43,6 +43,7 @@ const std::array targets{
     target{"mamba1/N16/prefill/compute", measure::naive, 12},
     target{"mamba1/N16/decode/compute", measure::naive, 10},
     target{"(mamba1/N16|attn/d64)/prefill/compute/t2", measure::single, 1.8},
+    target{"mamba1/N(16|64)/backward/compute", measure::scan, 3.5},
     target{"attn/d64/prefill/compute", measure::limit, 0.65},
     target{"attn/d64/prefill/compute", measure::blas, 2.0},
     target{"attn/d64/decode-f32/dram", measure::limit, 0.90},

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// \file
-/// Workloads of the selective scan (S6, N = 16) and of the short convolution before it, forward and
-/// backward.
+/// Workloads of the selective scan (S6, N = 16, backward with N = 64 too) and of the short convolution
+/// before it, forward and backward.
 
 #include "support/problem_rows.hpp"
 #include "support/projection.hpp"
@@ -27,11 +27,12 @@ namespace {
 using maslin::row_major;
 namespace exec = maslin::exec;
 
-constexpr index_t N = 16, W = 4;
+constexpr index_t W = 4;
 // What one number of state costs the FMA pipes at least: product, exp2 of degree 5, h and y.
 constexpr double slots_of_a_state = 9;
 
 /// The plain loop, with the C library's exp.
+template <index_t N>
 [[gnu::noinline]] void plain_ssm(index_t T, index_t D, const float* __restrict dt,
                                  const float* __restrict u, const float* __restrict z,
                                  const float* __restrict B, const float* __restrict C,
@@ -65,6 +66,8 @@ constexpr double slots_of_a_state = 9;
     }
 }
 
+/// N numbers of state a channel.
+template <index_t N>
 class ssm_problem final : public reference_problem {
  public:
   using mixer = maslin::selective_ssm<float>;
@@ -111,7 +114,7 @@ class ssm_problem final : public reference_problem {
             .decay = row_major(constant(decay), size.D, N),
             .skip = row_major(constant(skip), size.D)};
   }
-  [[nodiscard]] mixer::tokens tokens() const {
+  [[nodiscard]] typename mixer::tokens tokens() const {
     const auto [B, T, D] = size;
     return {.dt = row_major(constant(dt), 1, T, D),
             .input = row_major(constant(input), 1, T, D),
@@ -124,8 +127,8 @@ class ssm_problem final : public reference_problem {
   }
   [[nodiscard]] static index_t state_size(index_t D) { return D * N; }
   void plain(index_t T, float* h) const {
-    plain_ssm(T, size.D, dt.data(), input.data(), gate.data(), write.data(), read.data(),
-              decay.data(), skip.data(), h, y.data());
+    plain_ssm<N>(T, size.D, dt.data(), input.data(), gate.data(), write.data(), read.data(),
+                 decay.data(), skip.data(), h, y.data());
   }
 
   buffer dt, gate, write, read, decay, skip;
@@ -210,9 +213,14 @@ class backward_problem : public problem {
 };
 
 /// Gradients of dt, input, gate, write, read, decay and skip.
-class ssm_backward final : public backward_problem<ssm_problem, 7> {
+template <index_t N>
+class ssm_backward final : public backward_problem<ssm_problem<N>, 7> {
+  using base = backward_problem<ssm_problem<N>, 7>;
+
  public:
-  ssm_backward(const corpus& text, const extents& e) : backward_problem(text, e) {
+  using base::d, base::dy, base::exact, base::forward;
+
+  ssm_backward(const corpus& text, const extents& e) : base(text, e) {
     const auto [B, T, D] = e;
     const std::array sizes{T * D, T * D, T * D, T * N, T * N, D * N, D};
     for (std::size_t k = 0; k < d.size(); ++k) {
@@ -230,7 +238,7 @@ class ssm_backward final : public backward_problem<ssm_problem, 7> {
         row_major(y.data(), 1, T, D), row_major(g.data(), 1, T, D), parts<double>(exact, e),
         row_major(dh.data(), 1, D, N));
   }
-  [[nodiscard]] mixer::gradients gradients() {
+  [[nodiscard]] typename base::mixer::gradients gradients() {
     const auto [B, T, D] = forward.size;
     return {.dt = row_major(d[0].data(), 1, T, D),
             .input = row_major(d[1].data(), 1, T, D),
@@ -257,12 +265,13 @@ class ssm_backward final : public backward_problem<ssm_problem, 7> {
 };
 
 /// Gradients as one writes them: all states of a channel forward, then back.
-[[gnu::noinline]] void ssm_backward::plain() {
+template <index_t N>
+[[gnu::noinline]] void ssm_backward<N>::plain() {
   const index_t T = forward.size.T, D = forward.size.D;
   for (const std::size_t k : {3u, 4u, 5u, 6u}) std::fill_n(d[k].data(), d[k].size(), 0.0f);
   std::vector<float> h(static_cast<std::size_t>((T + 1) * N));
   for (index_t c = 0; c < D; ++c) {
-    float s[N] = {};
+    float s[static_cast<std::size_t>(N)] = {};
     for (index_t t = 0; t < T; ++t) {
       const float delta = std::log1p(std::exp(forward.dt[t * D + c]));
       for (index_t n = 0; n < N; ++n) {
@@ -379,7 +388,8 @@ contender backward_contender(problem& any, const exec::sequential& policy, bool 
 /// times.
 template <class Problem>
 workload backward_rows(const settings& s, const std::string& mixer, const std::string& form,
-                       const extents& e, work forward, double factor, int rows_moved) {
+                       const extents& e, work forward, double factor, int rows_moved,
+                       const std::string& target = {}) {
   workload load;
   load.mixer = mixer;
   load.call = "backward";
@@ -403,9 +413,9 @@ workload backward_rows(const settings& s, const std::string& mixer, const std::s
     load.rows.push_back(std::move(r));
     return load.rows.back();
   };
-  add("sequential", least, 15e9).bind = [](problem& any) {
-    return backward_contender<Problem>(any, {}, true);
-  };
+  row& own = add("sequential", least, 15e9);
+  own.target = target;
+  own.bind = [](problem& any) { return backward_contender<Problem>(any, {}, true); };
   if (s.cores > 1 && s.threads) {
     least.threads = 2;
     add("sequential", least, 25e9).bind = [](problem& any) {
@@ -425,7 +435,7 @@ workload backward_rows(const settings& s, const std::string& mixer, const std::s
 constexpr exec::sequential sequential{};
 
 /// dt, input and gate in, y out. A step also reads decay and state, and writes the latter.
-work least_ssm(index_t T, index_t D, bool decode) {
+work least_ssm(index_t T, index_t D, index_t N, bool decode) {
   work w{.elements = T * D, .rows_read = 3};
   w.slots = slots_of_a_state * static_cast<double>(T * D * N);
   if (decode) w = {.elements = D * (N + 1), .rows_read = 2, .slots = w.slots};
@@ -436,11 +446,11 @@ work least_ssm(index_t T, index_t D, bool decode) {
 
 std::vector<workload> selective_ssm_workloads(const settings& s) {
   std::vector<workload> plan;
-  constexpr index_t D = 1024;
+  constexpr index_t D = 1024, N = 16, more = 64;
   const index_t T = s.quick ? 1024 : 4096;
   {
-    problem_rows<ssm_problem, call::scan> rows("selective_ssm", "N16", {.T = T, .D = D},
-                                               least_ssm(T, D, false));
+    problem_rows<ssm_problem<N>, call::scan> rows("selective_ssm", "N16", {.T = T, .D = D},
+                                                  least_ssm(T, D, N, false));
     rows.library("sequential", sequential, 1, "mamba1/N16/prefill/compute");
     for (const int n : thread_counts(s))
       if (n > 1)
@@ -449,8 +459,8 @@ std::vector<workload> selective_ssm_workloads(const settings& s) {
     if (!s.quick) rows.library("chunked", exec::chunked{});
     plan.push_back(rows.plain_loop().take());
   }
-  plan.push_back(problem_rows<ssm_problem, call::step>("selective_ssm", "N16", {.T = 8, .D = D},
-                                                       least_ssm(1, D, true))
+  plan.push_back(problem_rows<ssm_problem<N>, call::step>("selective_ssm", "N16", {.T = 8, .D = D},
+                                                          least_ssm(1, D, N, true))
                      .library("sequential", sequential, 1, "mamba1/N16/decode/compute")
                      .plain_loop()
                      .take());
@@ -461,8 +471,12 @@ std::vector<workload> selective_ssm_workloads(const settings& s) {
                 .slots = (W + slots_of_exp) * static_cast<double>(tokens * D)};
   };
   // A second exp and what follows from it, beside the states recomputed; 4 numbers in and 3 out.
-  plan.push_back(backward_rows<ssm_backward>(s, "selective_ssm", "N16", {.T = T, .D = D},
-                                             least_ssm(T, D, false), 2.6, 6));
+  plan.push_back(backward_rows<ssm_backward<N>>(s, "selective_ssm", "N16", {.T = T, .D = D},
+                                                least_ssm(T, D, N, false), 2.6, 6,
+                                                "mamba1/N16/backward/compute"));
+  plan.push_back(backward_rows<ssm_backward<more>>(s, "selective_ssm", "N64", {.T = T / 4, .D = D},
+                                                   least_ssm(T / 4, D, more, false), 2.6, 6,
+                                                   "mamba1/N64/backward/compute"));
   plan.push_back(problem_rows<conv_problem, call::scan>("causal_conv", "W4-silu", {.T = T, .D = D},
                                                         least_conv(T))
                      .library("sequential", sequential)

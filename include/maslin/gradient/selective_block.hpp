@@ -81,8 +81,8 @@ struct selective_block {
 /// in which the block meets them; those over tokens are added to.
 template <class S>
 struct selective_sums {
-  S *write, *read;  // [groups of the block][tokens][N]; null: not wanted
-  index_t first, tokens;
+  S *write, *read;         // [groups of the block][tokens][N]; null: not wanted
+  index_t first, apart;    // numbers from a group to the next
   S *decay, *skip, *bias;  // [block / 16][N][16], [block], [block]
 };
 

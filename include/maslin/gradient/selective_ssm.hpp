@@ -189,7 +189,7 @@ class selective_backward {
     const selective_sums<S> to{sums_of(memory.write, size.write_groups, i, k, done),
                                sums_of(memory.read, size.read_groups, i, k, done),
                                s.from,
-                               s.until - s.from,
+                               memory.sums,
                                total + begin * size.N,
                                skips(total) + begin,
                                biases(total) + begin};
@@ -208,7 +208,7 @@ class selective_backward {
       scan::token_rows<S> to = rows;
       to.shift(row, start);
       for (index_t g = 0; g < groups; ++g)
-        add_group<V>(sums_of(all, groups, i, 0, done), groups, g, tokens, tokens * task / tasks,
+        add_group<V>(sums_of(all, groups, i, 0, done), groups, g, tokens * task / tasks,
                      tokens * (task + 1) / tasks,
                      [&](index_t t) { return to.at(s.from + t) + g * apart; });
     };
@@ -218,13 +218,13 @@ class selective_backward {
   /// Group g at tokens [from, until), over the blocks that it meets: it is the first group of each of
   /// them but its first block.
   template <class V, class Row>
-  void add_group(const S* sums, index_t groups, index_t g, index_t tokens, index_t from,
-                 index_t until, const Row& row) const noexcept {
+  void add_group(const S* sums, index_t groups, index_t g, index_t from, index_t until,
+                 const Row& row) const noexcept {
     const index_t width = size.channels / groups, block = size.block();
     const index_t first_block = g * width / block, last_block = ((g + 1) * width - 1) / block;
     const index_t apart = size.slots(groups) * memory.sums;
     const S* const slot =
-        sums + first_block * apart + (g - first_block * block / width) * tokens * size.N;
+        sums + first_block * apart + (g - first_block * block / width) * memory.sums;
     for (index_t t = from; t < until; ++t) {
       S* const to = row(t);
       maslin::detail::registers_of<V>(0, size.N, [&](index_t n, auto count) {

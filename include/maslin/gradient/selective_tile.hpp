@@ -9,7 +9,7 @@
 #include <maslin/recurrence/selective_adjoint.hpp>
 
 #include <algorithm>
-#include <array>
+#include <cstddef>
 
 namespace maslin::inline MASLIN_ABI::gradient::detail {
 
@@ -128,7 +128,7 @@ struct selective_tile {
   [[gnu::noinline, gnu::flatten]] void own_rows(const scan::token_rows<const S>& rows,
                                                 index_t apart, index_t width,
                                                 S* to) const noexcept {
-    std::array<index_t, static_cast<std::size_t>(lanes)> begin;
+    index_t begin[static_cast<std::size_t>(lanes)];
     for (index_t l = 0; l < lanes; ++l)
       begin[l] = std::min(run.begin + l, run.end - 1) / width * apart + first;
     constexpr int piece = lane<V>::width == 1 ? 1 : simd::detail::piece<S>;
@@ -272,7 +272,7 @@ struct selective_tile {
     const auto fresh = [&](index_t c, index_t g) { return c == std::max(block, g * width); };
     for (index_t i = 0; i < tokens; ++i) {
       const auto slot = [&](index_t g) {
-        return sums + ((g - block / width) * to.tokens + from + i - to.first) * forward.N + first;
+        return sums + (g - block / width) * to.apart + (from + i - to.first) * forward.N + first;
       };
       if (!run.mixed)
         take_lane_sums<V>(rows + lanes_of(i), states, slot(group), fresh(run.begin, group));

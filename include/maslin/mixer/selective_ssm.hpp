@@ -215,14 +215,16 @@ struct selective_ssm {
   /// aliasing  gradients must not overlap each other, nor anything that is read
   /// numerics  the same bytes for every thread count and executor and with exec::scalar; gradients
   ///           of tokens also for every batch and every split into spans. Sums over channels run in
-  ///           16 lanes of channels 16 apart, these added by halves, then over blocks of 16 to 64
-  ///           channels; sums over tokens in pieces of `every`, sequence by sequence. A NaN in dy
-  ///           reaches its channel, or group, of its sequence at earlier times
-  /// cost      about 3 scans: two exp for each number of state, since decays are recomputed and not
-  ///           stored. Time is walked in order, by exec::chunked too. Scratch stays in dstate: for a
-  ///           block of channels and each task the states of `every` tokens, sums over channels of
-  ///           a few hundred tokens, a copy of the parameters' gradients for each sequence at work;
-  ///           a second call of the same shape allocates nothing
+  ///           16 lanes of channels 16 apart, these added by halves, then over blocks of 64 channels
+  ///           (where a group begins or ends inside 16 channels, those are added by themselves); sums
+  ///           over tokens in pieces of `every`, sequence by sequence. A NaN in dy reaches its
+  ///           channel, or group, of its sequence at earlier times
+  /// cost      about 3 scans: states and decays of `every` tokens are made again, one exp for each
+  ///           number of state, and used on the way back. Time is walked in order, by exec::chunked
+  ///           too. Scratch stays in dstate: for each task 64 channels of N decays and of `every`
+  ///           tokens, 8 numbers of state each, sums over channels of a few hundred tokens, a copy of
+  ///           the parameters' gradients for each sequence at work; a second call of the same shape
+  ///           allocates nothing
   /// effects   dstate as above
   /// throws    shape_error before any write; std::bad_alloc, also before
   template <scan::policy Policy, class Adjoint = gradient::selective_ssm<selective_ssm>>
