@@ -109,8 +109,12 @@ inline void take_lane_sums(S* rows, index_t count, S* to, bool fresh) noexcept {
     S* const first = rows + k * lanes;
     // Registers of a row are added before rows are turned into lanes.
     alignas(64) S added[static_cast<std::size_t>(width * width)];
-    for (index_t i = 0; i < n; ++i) {
+    for (index_t i = 0; i < width; ++i) {
       V x[static_cast<std::size_t>(lanes / width)];
+      if (i >= n) {
+        lane<V>::store(added + i * width, lane<V>::broadcast(S(0)));
+        continue;
+      }
       each<lanes / width>([&](int j) {
         x[j] = lane<V>::load(first + i * lanes + j * width);
         lane<V>::store(first + i * lanes + j * width, lane<V>::broadcast(S(0)));
@@ -119,7 +123,7 @@ inline void take_lane_sums(S* rows, index_t count, S* to, bool fresh) noexcept {
       lane<V>::store(added + i * width, x[0]);
     }
     V x[static_cast<std::size_t>(width)];
-    simd::load_columns<V, width>(added, width, n, x);
+    simd::load_columns<V, width>(added, width, all_lanes<V>{}, x);
     add_by_halves<width>(x);
     put_sum(to + k, x[0], n, fresh);
   });
@@ -129,20 +133,28 @@ inline void take_lane_sums(S* rows, index_t count, S* to, bool fresh) noexcept {
 struct lane_range {
   index_t begin, end, group, width;  // channels of a group
 };
-/// Sums over the lanes of each group, ascending, of `count` rows, which are emptied: f(group, k, x, n,
-/// c) for the registers x of rows k .. k + n - 1, c being the group's first channel here.
-template <class V, class S, class F>
-inline void take_group_sums(S* rows, index_t count, const lane_range& at, const F& f) noexcept {
+/// Sums over the lanes of each group, ascending, of `count` rows, which are emptied. Those of the first
+/// group go to `to`, of each other one `apart` numbers further on; the first are `fresh` or not.
+template <class V, class S>
+inline void take_group_sums(S* rows, index_t count, const lane_range& at, S* to, index_t apart,
+                            bool fresh) noexcept {
   constexpr int lanes = static_cast<int>(scan::state_lanes);
+  const index_t channels = at.end - at.begin;
   maslin::detail::registers_of<V>(0, count, [&](index_t k, auto n) {
     V x[static_cast<std::size_t>(lanes)];
     simd::load_columns<V, lanes>(rows + k * lanes, lanes, n, x);
+    if (at.width == 1) {
+      each<lanes>([&](int l) {
+        if (l < channels) lane<V>::store(to + l * apart + k, x[l], n);
+      });
+      return;
+    }
     index_t group = at.group;
     for (index_t c = at.begin; c < at.end; ++group) {
-      const index_t first = c, stop = std::min(at.end, (group + 1) * at.width);
+      const index_t stop = std::min(at.end, (group + 1) * at.width);
       V sum = x[c % lanes];
       for (++c; c < stop; ++c) sum = sum + x[c % lanes];
-      f(group, k, sum, n, first);
+      put_sum(to + (group - at.group) * apart + k, sum, n, fresh || group > at.group);
     }
   });
   std::fill_n(rows, count * lanes, S(0));

@@ -128,26 +128,9 @@ struct selective_tile {
   [[gnu::noinline, gnu::flatten]] void own_rows(const scan::token_rows<const S>& rows,
                                                 index_t apart, index_t width,
                                                 S* to) const noexcept {
-    index_t begin[static_cast<std::size_t>(lanes)];
-    for (index_t l = 0; l < lanes; ++l)
-      begin[l] = std::min(run.begin + l, run.end - 1) / width * apart + first;
-    constexpr int piece = lane<V>::width == 1 ? 1 : simd::detail::piece<S>;
-    for (index_t i = 0; i < tokens; ++i) {
-      const S* const token = rows.at(from + i);
-      S* const lanes_to = to + lanes_of(i);
-      for (index_t l = 0; l < lanes; l += lane<V>::width) {
-        index_t k = 0;
-        if constexpr (piece > 1)
-          for (; k + piece <= states; k += piece) {
-            V x[static_cast<std::size_t>(piece)];
-            simd::load_columns_of<V, piece>([&](int r) { return token + begin[l + r] + k; }, x);
-            each<piece>([&](int j) { lane<V>::store(lanes_to + (k + j) * lanes + l, x[j]); });
-          }
-        for (; k < states; ++k)
-          for (index_t r = l; r < l + lane<V>::width; ++r)
-            lanes_to[k * lanes + r] = token[begin[r] + k];
-      }
-    }
+    for (index_t i = 0; i < tokens; ++i)
+      maslin::detail::own_rows<V>(rows.at(from + i) + first, apart, width, run.begin, run.end,
+                                  states, to + lanes_of(i));
   }
 
   /// B or C of token i, of channels that have it in common.
@@ -269,18 +252,14 @@ struct selective_tile {
   [[gnu::noinline, gnu::flatten]] void take_sums(S* sums, const selective_sums<S>& to, S* rows,
                                                  index_t group, index_t width) const noexcept {
     if (sums == nullptr) return;
-    const auto fresh = [&](index_t c, index_t g) { return c == std::max(block, g * width); };
-    for (index_t i = 0; i < tokens; ++i) {
-      const auto slot = [&](index_t g) {
-        return sums + (g - block / width) * to.apart + (from + i - to.first) * forward.N + first;
-      };
-      if (!run.mixed)
-        take_lane_sums<V>(rows + lanes_of(i), states, slot(group), fresh(run.begin, group));
+    const bool fresh = run.begin == std::max(block, group * width);
+    const lane_range at{run.begin, run.end, group, width};
+    S* slot = sums + (group - block / width) * to.apart + (from - to.first) * forward.N + first;
+    for (index_t i = 0; i < tokens; ++i, slot += forward.N) {
+      if (run.mixed)
+        take_group_sums<V>(rows + lanes_of(i), states, at, slot, to.apart, fresh);
       else
-        take_group_sums<V>(rows + lanes_of(i), states, {run.begin, run.end, group, width},
-                           [&](index_t g, index_t k, V x, auto n, index_t c) {
-                             put_sum(slot(g) + k, x, n, fresh(c, g));
-                           });
+        take_lane_sums<V>(rows + lanes_of(i), states, slot, fresh);
     }
   }
 };

@@ -88,6 +88,33 @@ inline void find_steps(const S* steps, const S* values, const S* biases, index_t
   });
 }
 
+/// B or C of 16 channels from c on, before `end`, whose groups have `width` of them and begin `apart`
+/// numbers after each other, into lanes: to[k 16 + l] is number k of channel c + l. Lanes past the end
+/// repeat the last channel.
+template <class V, class S>
+inline void own_rows(const S* rows, index_t apart, index_t width, index_t c, index_t end, index_t N,
+                     S* to) noexcept {
+  constexpr index_t lanes = scan::state_lanes;
+  constexpr int piece = lane<V>::width == 1 ? 1 : simd::detail::piece<S>;
+  const S* from[static_cast<std::size_t>(lanes)];
+  index_t group = c / width, left = (group + 1) * width - c;
+  for (index_t l = 0; l < lanes; ++l) {
+    from[l] = rows + group * apart;
+    if (c + l + 1 < end && --left == 0) ++group, left = width;
+  }
+  for (index_t l = 0; l < lanes; l += lane<V>::width) {
+    index_t k = 0;
+    if constexpr (piece > 1)
+      for (; k + piece <= N; k += piece) {
+        V x[static_cast<std::size_t>(piece)];
+        simd::load_columns_of<V, piece>([&](int r) { return from[l + r] + k; }, x);
+        each<piece>([&](int j) { lane<V>::store(to + (k + j) * lanes + l, x[j]); });
+      }
+    for (; k < N; ++k)
+      for (index_t r = l; r < l + lane<V>::width; ++r) to[k * lanes + r] = from[r][k];
+  }
+}
+
 /// Where the kept states of sequence b begin, `passed` tokens having gone before it: those of shorter
 /// sequences leave a row free, so that no sum over them is needed.
 [[nodiscard]] constexpr index_t selective_row(index_t passed, index_t b, index_t every) noexcept {
@@ -148,6 +175,9 @@ struct selective_kernel {
     alignas(64) S delta[static_cast<std::size_t>(most_channels + scan::state_lanes)];
     alignas(64) S drive[static_cast<std::size_t>(most_channels + scan::state_lanes)];
     alignas(64) S sum[static_cast<std::size_t>(most_channels + scan::state_lanes)];
+    // B and C of 16 channels of more than one group, [N][16].
+    alignas(64) S write[static_cast<std::size_t>(most_states * scan::state_lanes)];
+    alignas(64) S read[static_cast<std::size_t>(most_states * scan::state_lanes)];
   };
   [[nodiscard]] index_t tile_channels() const noexcept {
     return std::min(most_channels, most_decays / N / scan::state_lanes * scan::state_lanes);
@@ -249,9 +279,17 @@ struct selective_kernel {
   void update(tile& w, index_t t, S* state) const noexcept {
     constexpr index_t width = lane<V>::width;
     constexpr bool paired = width > 1 && 2 * width <= scan::state_lanes;
+    const bool whole = write_width % width == 0 && read_width % width == 0;
     for (index_t c = w.begin; c < w.end;) {
       const index_t g = c / write_width, q = c / read_width;
       const index_t stop = std::min({w.end, (g + 1) * write_width, (q + 1) * read_width});
+      if constexpr (width > 1)
+        if (!whole && c % scan::state_lanes == 0 && stop < c + scan::state_lanes &&
+            c + scan::state_lanes <= w.end) {
+          update_mixed<V>(w, t, c, state);
+          c += scan::state_lanes;
+          continue;
+        }
       recurrence::selective_rows<S> at{.decay = nullptr,
                                        .write = write.at(t) + g * write_group,
                                        .read = read.at(t) + q * read_group,
@@ -277,7 +315,21 @@ struct selective_kernel {
     }
   }
 
-  template <class V, int R, class Count>
+  /// 16 channels of more than one group, from c on.
+  template <class V>
+  void update_mixed(tile& w, index_t t, index_t c, S* state) const noexcept {
+    own_rows<V>(write.at(t), write_group, write_width, c, w.end, N, w.write);
+    own_rows<V>(read.at(t), read_group, read_width, c, w.end, N, w.read);
+    for (index_t l = 0; l < scan::state_lanes; l += lane<V>::width) {
+      S* const h = state + offset(c) + l;
+      const S* const decays = w.decay + offset(c - w.begin) + l;
+      update_block<V, 1, recurrence::coefficients::own>(
+          w, {decays, w.write + l, w.read + l, h, h, nullptr, N}, c + l, all_lanes<V>{});
+    }
+  }
+
+  template <class V, int R, recurrence::coefficients Form = recurrence::coefficients::shared,
+            class Count>
   static void update_block(tile& w, const recurrence::selective_rows<S>& at, index_t c,
                            Count n) noexcept {
     using L = lane<V>;
@@ -294,7 +346,7 @@ struct selective_kernel {
       const V limit = L::broadcast(normal_reach<S>);
       normal = normal && L::all(delta[r] * L::load(w.reach + i, n) <= limit);
     });
-    recurrence::selective<Rule, V, R>::token(at, delta, drive, normal, n, y);
+    recurrence::selective<Rule, V, R, Form>::token(at, delta, drive, normal, n, y);
     unrolled<R>(
         [&](auto r) { L::store(w.sum + first + static_cast<index_t>(r) * width, y[r], n); });
   }
