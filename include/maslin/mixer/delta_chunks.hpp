@@ -77,10 +77,13 @@ struct delta_chunks : delta_kernel<S, Axis> {
 
   template <class V>
   void walk_chunks(const scan::head_span<S>& span, index_t chunk) const noexcept {
-    for (index_t t = 0; t < span.length; t += chunk) {
-      const index_t n = std::min(chunk, span.length - t);
-      walk_chunk<V>(desk(span.scratch, *this, n), span, t, n);
-    }
+    for (index_t t = 0; t < span.length; t += chunk)
+      for (index_t i = 0; i < span.heads; ++i) {
+        const index_t n = std::min(chunk, span.length - t);
+        delta_chunks head = *this;
+        head.enter(span.head + i);
+        head.template walk_chunk<V>(desk(span.scratch, *this, n), span.one(i), t, n);
+      }
   }
 
  private:

@@ -50,17 +50,25 @@ struct delta_kernel {
 
   template <class V>
   void walk(const scan::head_span<S>& span) const noexcept {
+    for (index_t t = 0; t < span.length; t += block)
+      for (index_t i = 0; i < span.heads; ++i) {
+        delta_kernel head = *this;
+        head.enter(span.head + i);
+        head.template walk_block<V>(span.one(i), t);
+      }
+  }
+
+  /// The tokens of a head from t on, at most `block`.
+  template <class V>
+  void walk_block(const scan::head_span<S>& span, index_t t) const noexcept {
     alignas(64) S factors[block];
-    const index_t count = matrix::columns_of(span, E);
-    for (index_t t = 0; t < span.length; t += block) {
-      const index_t n = std::min(block, span.length - t);
-      find_decays<V>(factors, t, n);
-      relay<V> ahead;
-      matrix::for_each_piece<V, 4, 2, 1>(count, [&](auto registers, index_t c, auto lanes) {
-        constexpr index_t columns = registers() * lane<V>::width;
-        advance<V, registers()>(span, factors, t, n, c, lanes, ahead, c + 2 * columns <= count);
-      });
-    }
+    const index_t count = matrix::columns_of(span, E), n = std::min(block, span.length - t);
+    find_decays<V>(factors, t, n);
+    relay<V> ahead;
+    matrix::for_each_piece<V, 4, 2, 1>(count, [&](auto registers, index_t c, auto lanes) {
+      constexpr index_t columns = registers() * lane<V>::width;
+      advance<V, registers()>(span, factors, t, n, c, lanes, ahead, c + 2 * columns <= count);
+    });
   }
 
   /// What the last pass over some columns found out about those that come next: what the first key

@@ -44,7 +44,9 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
   struct desk {
     S *queries, *keys, *decays;  // rows [C][K], padded; decays of decay_axis::key alone
     panels query, key;           // their transposes
+    panels products;             // scores before decays, of all heads with these queries and keys
     panels scores;               // transposed: row c, column r
+    S* faded;                    // keys that have decayed to the end of the chunk
     panels values, result;       // rows are tokens
     S *prefix, *between;   // decays from the start; decays up to each token of what is at hand
     S *kept, *totals;      // decays of the rows of the state; of each 16 tokens
@@ -67,6 +69,8 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
       query = {take(rows * k.K), wide, wide * k.K};
       key = {take(rows * k.K), wide, wide * k.K};
       scores = {take(rows * rows), wide, wide * rows};
+      products = Axis == decay_axis::head ? panels{take(rows * rows), wide, wide * rows} : scores;
+      faded = Axis == decay_axis::head ? take(rows * width) : keys;
       values = {take(rows * matrix::round_up(k.E)), wide, wide * rows};
       result = {take(rows * matrix::round_up(k.E)), wide, wide * rows};
       prefix = take(rows);
@@ -86,27 +90,46 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
   void walk_chunks(const scan::head_span<S>& span, index_t chunk) const noexcept {
     const desk d(span.scratch, *this, chunk);
     for (index_t t = 0; t < span.length; t += chunk)
-      walk_chunk<V>(d, span, t, std::min(chunk, span.length - t));
+      for (index_t i = 0; i < span.heads; ++i) {
+        const bool last = i + 1 == span.heads;
+        const linear_chunks head = entered(span.head + i);
+        if (i == 0 || !head.shares_rows(entered(span.head + i - 1)))
+          head.template prepare_rows<V>(d, t, std::min(chunk, span.length - t));
+        head.template walk_chunk<V>(
+            d, span.one(i), t, std::min(chunk, span.length - t),
+            {entered(span.head + (last ? 0 : i + 1)), last ? t + chunk : t});
+      }
   }
 
  private:
+  using coming = typename base::coming;
+
+  [[nodiscard]] linear_chunks entered(index_t h) const noexcept { return {base::entered(h)}; }
+  /// Whether another head has the same queries and keys, and all that is made of these alone.
+  [[nodiscard]] bool shares_rows(const linear_chunks& other) const noexcept {
+    return Axis != decay_axis::key && this->query.at(0) == other.query.at(0) &&
+           this->key.at(0) == other.key.at(0);
+  }
+
+  /// What n tokens have in common for all heads with these queries and keys.
   template <class V>
-  void walk_chunk(const desk& d, const scan::head_span<S>& span, index_t t,
-                  index_t n) const noexcept {
-    const index_t first = span.begin * wide, columns = (span.end - span.begin) * wide;
-    const index_t next = t + n, more = std::min(n, span.length - next);
-    load<V>(d, span, t, n);
-    matrix::fetch(this->key, next, more, 0, K);
+  void prepare_rows(const desk& d, index_t t, index_t n) const noexcept {
+    load<V>(d, t, n);
     if constexpr (Axis == decay_axis::key)
       score_by_key<V>(d, n);
     else
       score<V>(d, t, n);
-    matrix::fetch(this->query, next, more, 0, K);
-    if constexpr (Axis == decay_axis::key) matrix::fetch(this->decay, next, more, 0, K);
-    matrix::fetch<matrix::access::write>(this->out, t, n, first, columns);
+  }
+
+  template <class V>
+  void walk_chunk(const desk& d, const scan::head_span<S>& span, index_t t, index_t n,
+                  const coming& next) const noexcept {
+    const index_t first = span.begin * wide, columns = (span.end - span.begin) * wide;
+    load_values<V>(d, span, t, n);
+    if constexpr (Axis == decay_axis::head) fade<V>(d, t, n);
     const auto state = matrix::matrix_of(span, K);
     simd::multiply<V>(d.result, d.query.read(), state.read(), {.nothing = true}, n, columns, K);
-    matrix::fetch(this->value, next, more, first, columns);
+    next.head.fetch(span, next.t, std::clamp(span.length - next.t, index_t{0}, n));
     const simd::begin_with<S> faded{.scale = Axis == decay_axis::head ? d.prefix : nullptr};
     const panels y{this->out.at(t) + first, this->out.rows.time, wide};
     if (normalised) {
@@ -117,16 +140,15 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
       simd::multiply<V, simd::terms::through>(y, d.result, d.scores.read(), d.values.read(), faded,
                                               n, matrix::columns_of(span, E));
     }
-    const panels keys{d.keys, matrix::round_up(K), wide};
+    const panels keys{d.faded, matrix::round_up(K), wide};
     simd::multiply<V>(state, keys.read(), d.values.read(),
                       {.scale = Axis == decay_axis::none ? nullptr : d.kept}, K, columns, n);
   }
 
-  /// Rows of n tokens, features made, and their divisors.
+  /// Rows of queries and keys of n tokens, features made, and decays of decay_axis::key.
   template <class V>
-  void load(const desk& d, const scan::head_span<S>& span, index_t t, index_t n) const noexcept {
-    const index_t width = matrix::round_up(K), first = span.begin * wide;
-    const index_t count = matrix::columns_of(span, E);
+  void load(const desk& d, index_t t, index_t n) const noexcept {
+    const index_t width = matrix::round_up(K);
     for (index_t r = 0; r < n; ++r) {
       if constexpr (!as_they_lie)
         this->template feature_row<V>(this->query.at(t + r), d.queries + r * width);
@@ -135,8 +157,16 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
       if constexpr (Axis == decay_axis::key)
         this->template map_row<V>(this->decay.at(t + r), d.decays + r * width,
                                   [](V g) { return simd::exp(g); });
-      matrix::load_row<V>(this->value.at(t + r) + first, count, d.values, r);
     }
+  }
+
+  /// Values of n tokens, and their divisors.
+  template <class V>
+  void load_values(const desk& d, const scan::head_span<S>& span, index_t t,
+                   index_t n) const noexcept {
+    const index_t first = span.begin * wide, count = matrix::columns_of(span, E);
+    for (index_t r = 0; r < n; ++r)
+      matrix::load_row<V>(this->value.at(t + r) + first, count, d.values, r);
     if (!normalised) return;
     typename base::ready rows;
     auto token_span = span;
@@ -159,11 +189,11 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
   template <class V>
   void score_block(const desk& d, index_t c, index_t r, index_t rows,
                    index_t columns) const noexcept {
-    simd::multiply<V>(d.scores.from(c, r), d.key.from(0, c).read(), d.query.from(0, r).read(),
+    simd::multiply<V>(d.products.from(c, r), d.key.from(0, c).read(), d.query.from(0, r).read(),
                       {.nothing = true}, rows, columns, K);
   }
 
-  /// All scores, with one decay a token or none; keys fade to the end of the chunk.
+  /// Products of all queries and keys, c <= r.
   template <class V>
   void score(const desk& d, index_t t, index_t n) const noexcept {
     const index_t width = matrix::round_up(K), padded = matrix::round_up(n);
@@ -179,18 +209,23 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
     matrix::transpose<V>(keys, key_time, n, K, d.key.data);
     for (index_t c = 0; c < n; c += wide)
       score_block<V>(d, c, c, std::min(wide, n - c), padded - c);
-    if constexpr (Axis == decay_axis::head) {
-      for (index_t r = 0; r < n; r += base::block)
-        this->template head_decays<V>(d.prefix + r, t + r, std::min(base::block, n - r));
-      matrix::fade<V>(d.prefix, d.between, n, [&](index_t c, const S* factors) {
-        for (index_t r = c / wide * wide; r < padded; r += lane<V>::width) {
-          S* at = d.scores.at(c, r);
-          lane<V>::store(at, lane<V>::load(at) * lane<V>::load(factors + r));
-        }
-        matrix::scale_row<V>(keys + c * key_time, factors[n - 1], d.keys + c * width, K);
-      });
-      std::fill_n(d.kept, K, d.prefix[n - 1]);
-    }
+  }
+
+  /// Scores of a head with one decay a token; keys fade to the end of the chunk.
+  template <class V>
+  void fade(const desk& d, index_t t, index_t n) const noexcept {
+    const index_t width = matrix::round_up(K), padded = matrix::round_up(n);
+    const S* keys = as_they_lie ? this->key.at(t) : d.keys;
+    const index_t key_time = as_they_lie ? this->key.rows.time : width;
+    for (index_t r = 0; r < n; r += base::block)
+      this->template head_decays<V>(d.prefix + r, t + r, std::min(base::block, n - r));
+    matrix::fade<V>(d.prefix, d.between, n, [&](index_t c, const S* factors) {
+      for (index_t r = c / wide * wide; r < padded; r += lane<V>::width)
+        lane<V>::store(d.scores.at(c, r),
+                       lane<V>::load(d.products.at(c, r)) * lane<V>::load(factors + r));
+      matrix::scale_row<V>(keys + c * key_time, factors[n - 1], d.faded + c * width, K);
+    });
+    std::fill_n(d.kept, K, d.prefix[n - 1]);
   }
 
   /// The same with a decay for each number of a key. Between 16 tokens and earlier ones scores meet
@@ -247,34 +282,22 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
   /// into a column of its own.
   template <class V>
   void score_corner(const desk& d, index_t c, index_t rows) const noexcept {
-    const index_t width = matrix::round_up(K);
-    alignas(64) S columns[wide][wide] = {}, scores[wide][wide];
-    const S* values[wide];
-    S* outs[wide];
     typename base::ready at;
-    for (index_t r = 0; r < rows; ++r) {
-      columns[r][r] = 1;
-      values[r] = columns[r];
-      outs[r] = scores[r];
-      at.query[r] = d.queries + (c + r) * width;
-      at.key[r] = d.keys + (c + r) * width;
-      at.decay[r] = d.decays + (c + r) * width;
-    }
-    base plain = *this;
-    plain.normalised = false;
+    at.apart = matrix::round_up(K);
+    at.query = d.queries + c * at.apart;
+    at.key = d.keys + c * at.apart;
+    at.decay = d.decays + c * at.apart;
     std::fill_n(d.corner, wide * K, S(0));
     const panels state{d.corner, wide, wide * K};
-    matrix::for_each_piece<V, 2, 1>(wide, [&](auto registers, index_t e, auto lanes) {
-      index_t r = 0;
-      for (; r + 4 <= rows; r += 4)
-        plain.template advance_piece<V, 4, registers()>(at, r, state, values + r, outs + r, e,
-                                                        lanes);
-      for (; r < rows; ++r)
-        plain.template advance_piece<V, 1, registers()>(at, r, state, values + r, outs + r, e,
-                                                        lanes);
+    matrix::for_each_piece<V, base::tile_registers, 1>(wide, [&](auto registers, index_t e, auto) {
+      typename base::template strip<V, registers()> x{};
+      const index_t end = std::min(e + x.columns, rows);
+      for (index_t k = e; k < end; ++k) x.value[k * x.columns + k - e] = 1;
+      this->walk_strip(x, at, state, rows, e, [](index_t) {});
+      for (index_t k = e; k < end; ++k)
+        for (index_t r = k; r < rows; ++r)
+          *d.scores.at(c + k, c + r) = this->scale * x.out[r * x.columns + k - e];
     });
-    for (index_t r = 0; r < rows; ++r)
-      for (index_t k = 0; k <= r; ++k) *d.scores.at(c + k, c + r) = scores[r][k];
   }
 };
 

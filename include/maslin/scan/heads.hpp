@@ -32,24 +32,40 @@ struct head_rows {
   [[nodiscard]] T* at(index_t t) const noexcept { return rows.at(t); }
 };
 
-/// What one task does: columns of one head.
+/// What one task does at a time: columns of one head, or all columns of several.
 template <class S>
 struct head_span {
-  index_t begin, end;  // panels of 16 columns
-  index_t length;      // tokens
-  S* matrix;           // [E / 16][K][16]
-  S* vector;           // [K], where the mixer normalises
+  index_t head, heads;  // the first, and how many
+  index_t begin, end;   // panels of 16 columns
+  index_t length;       // tokens
+  S* matrix;            // [E / 16][K][16] of the first head
+  S* vector;            // [K] of it, where the mixer normalises
+  index_t apart;        // from head to head of both
   S* scratch;
+
+  /// The i-th head alone.
+  [[nodiscard]] head_span one(index_t i) const noexcept {
+    head_span s = *this;
+    s.head += i;
+    s.heads = 1;
+    s.matrix += i * apart;
+    s.vector += i * apart;
+    return s;
+  }
 };
 
+/// Bytes of state of the heads that go together, so that tokens, which heads have side by side, are
+/// read in whole rows: they should stay in a second-level cache from one block of tokens to the next.
+inline constexpr index_t bytes_together = 256 * 1024;
+
 /// What a mixer of matrix states makes of a checked call. A *kernel* is one sequence:
-///   walk<V>(span)                  token by token
-///   walk_chunks<V>(span, chunk)    in chunks of so many tokens
+///   walk<V>(span)                  its heads, token by token
+///   walk_chunks<V>(span, chunk)    its heads, in chunks of so many tokens
 ///   chunk_of(chunk)                the tokens of a chunk where a policy says `chunk`
 ///   scratch(), scratch(chunk)      numbers that the two ask for
 ///   whole_heads()                  true if a head may not be cut into columns
 ///   shifted(b, t)                  itself, moved to sequence b of the batch and token t
-///   enter(h)                       moves it to head h, before a walk
+///   enter(h)                       moves it to head h
 template <class Kernel>
 struct head_source {
   Kernel first;
@@ -91,14 +107,18 @@ struct head_spans {
   /// f(kernel, span) for spans [begin, end).
   template <class S, class F>
   void visit(index_t begin, index_t end, S* scratch, const F& f) const {
-    for (index_t i = begin; i < end; ++i) {
+    const index_t apart = state.head_size();
+    const index_t most =
+        runs > 1 ? 1
+                 : std::max(bytes_together / (apart * static_cast<index_t>(sizeof(S))), index_t{1});
+    for (index_t i = begin, heads = 1; i < end; i += heads) {
       const index_t b = i / runs / state.heads(), h = i / runs % state.heads();
       const index_t length = source.tokens(b), first = i % runs * run;
-      if (length == 0) continue;
-      auto kernel = source.kernel(b);
-      kernel.enter(h);
-      f(kernel, head_span<S>{first, std::min(first + run, state.panels()), length,
-                             state.matrix(b, h), state.vector(b, h), scratch});
+      heads = std::min({most, end - i, state.heads() - h});
+      if (length > 0)
+        f(source.kernel(b),
+          head_span<S>{h, heads, first, std::min(first + run, state.panels()), length,
+                       state.matrix(b, h), state.vector(b, h), apart, scratch});
     }
   }
 };

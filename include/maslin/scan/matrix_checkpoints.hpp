@@ -134,10 +134,6 @@ struct keeping_kernel : Kernel {
   S* states;  // of this sequence
   index_t head_size, sequence_size, spacing;
 
-  void enter(index_t h) noexcept {
-    Kernel::enter(h);
-    states += h * head_size;
-  }
   template <class V>
   void walk(const head_span<S>& span) const noexcept {
     in_segments(span, [](const Kernel& kernel, const head_span<S>& part) {
@@ -154,17 +150,20 @@ struct keeping_kernel : Kernel {
  private:
   template <class F>
   void in_segments(const head_span<S>& span, const F& walk_segment) const noexcept {
-    const index_t panel = Kernel::K * matrix_state<S>::panel_columns;
-    const index_t begin = span.begin * panel, end = span.end * panel;
-    const index_t matrix = span.vector - span.matrix;
-    S* to = states;
+    S* to = states + span.head * head_size;
     for (index_t t = 0; t < span.length; t += spacing, to += sequence_size) {
-      std::copy(span.matrix + begin, span.matrix + end, to + begin);
-      std::copy(span.vector, span.vector + (head_size - matrix), to + matrix);
+      for (index_t i = 0; i < span.heads; ++i) keep_head(span.one(i), to + i * head_size);
       head_span<S> part = span;
       part.length = std::min(spacing, span.length - t);
       walk_segment(Kernel::shifted(0, t), part);
     }
+  }
+  void keep_head(const head_span<S>& span, S* to) const noexcept {
+    const index_t panel = Kernel::K * matrix_state<S>::panel_columns;
+    const index_t begin = span.begin * panel, end = span.end * panel;
+    const index_t matrix = span.vector - span.matrix;
+    std::copy(span.matrix + begin, span.matrix + end, to + begin);
+    std::copy(span.vector, span.vector + (head_size - matrix), to + matrix);
   }
 };
 
