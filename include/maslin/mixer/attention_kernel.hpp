@@ -10,6 +10,7 @@
 #include <maslin/core/each.hpp>
 #include <maslin/simd/lane.hpp>
 #include <maslin/simd/storage.hpp>
+#include <maslin/simd/stream.hpp>
 
 #include <algorithm>
 #include <type_traits>
@@ -31,13 +32,15 @@ inline constexpr int tile_registers = std::min(R >= 4   ? 2
                                                         : 8,
                                                static_cast<int>(key_block) / lane<V>::width);
 
-/// f(R, r) for rows r .. r + R - 1: tiles of six rows, then of what remains; without registers, row
-/// by row.
+/// f(R, begin, end) for the rows that tiles of R rows take: of six, then of what remains; without
+/// registers, row by row.
 template <class V, class F>
-inline void for_each_row_tile(index_t rows, const F& f) {
+inline void for_each_tile_size(index_t rows, const F& f) {
   index_t r = 0;
   const auto tiles = [&]<int R>(std::integral_constant<int, R> count) {
-    for (; r + R <= rows; r += R) f(count, r);
+    const index_t end = r + (rows - r) / R * R;
+    if (r < end) f(count, r, end);
+    r = end;
   };
   if constexpr (lane<V>::width > 1) {
     tiles(std::integral_constant<int, 6>{});
@@ -45,6 +48,15 @@ inline void for_each_row_tile(index_t rows, const F& f) {
     tiles(std::integral_constant<int, 2>{});
   }
   tiles(std::integral_constant<int, 1>{});
+}
+
+/// f(R, r) for rows r .. r + R - 1, tile by tile.
+template <class V, class F>
+inline void for_each_row_tile(index_t rows, const F& f) {
+  for_each_tile_size<V>(rows,
+                        [&]<int R>(std::integral_constant<int, R> count, index_t r, index_t end) {
+                          for (; r < end; r += R) f(count, r);
+                        });
 }
 
 /// sum[r][n] += weight(r) row[n] for R rows and N registers. Registers hold one factor: of few rows
@@ -87,26 +99,17 @@ template <int R, int N, class V, class S, class C>
       sum[r][n] = fresh ? L::broadcast(S(0)) : L::load(from);
     });
   });
-  for (index_t k = 0; k < K; ++k)
+  MASLIN_UNROLL_BY_4
+  for (index_t k = 0; k < K; ++k) {
+    if constexpr (R <= 2)
+      simd::prefetch_ahead<N * L::width * index_t{sizeof(C)}>(keys + k * key_block);
     add_products<R, N>(sum, keys + k * key_block,
                        [&](auto r) { return query[static_cast<index_t>(r) * query_row + k]; });
+  }
   unrolled<R>([&](auto r) {
     unrolled<N>([&](auto n) {
       L::store(score + static_cast<index_t>(r) * key_block + n * L::width, sum[r][n]);
     });
-  });
-}
-
-/// Scores of `rows` rows with the keys of columns begin .. end - 1; columns beside them that share a
-/// register may be written too.
-template <class V, class S, class C>
-void score_block(index_t rows, const S* query, index_t K, const C* keys, index_t begin, index_t end,
-                 S* score, bool fresh) noexcept {
-  for_each_row_tile<V>(rows, [&]<int R>(std::integral_constant<int, R>, index_t r) {
-    constexpr int N = tile_registers<V, R>;
-    constexpr index_t step = N * lane<V>::width;
-    for (index_t c = begin / step * step; c < end; c += step)
-      score_tile<R, N, V>(query + r * query_row, K, keys + c, score + r * key_block + c, fresh);
   });
 }
 
@@ -115,11 +118,42 @@ struct key_range {
   index_t begin = 0, end = 0;
 };
 
+/// The columns that any of R rows sees; all of them without ranges.
+template <int R>
+[[nodiscard]] inline key_range span_of(const key_range* range) noexcept {
+  if (range == nullptr) return {0, key_block};
+  key_range seen{key_block, 0};
+  unrolled<R>([&](auto r) {
+    if (range[r].begin == range[r].end) return;
+    seen.begin = std::min(seen.begin, range[r].begin);
+    seen.end = std::max(seen.end, range[r].end);
+  });
+  return seen;
+}
+
+/// Scores of `rows` rows with the keys that each sees, all of them if `range` is null; columns beside them that share a tile may be
+/// written too. Columns outside: those of a tile stay in the first cache while all rows meet them.
+template <class V, class S, class C>
+void score_block(index_t rows, const S* query, index_t K, const C* keys, const key_range* range,
+                 S* score, bool fresh) noexcept {
+  for_each_tile_size<V>(rows, [&]<int R>(std::integral_constant<int, R>, index_t begin,
+                                         index_t end) {
+    constexpr int N = tile_registers<V, R>;
+    constexpr index_t step = N * lane<V>::width;
+    for (index_t c = 0; c < key_block; c += step)
+      for (index_t r = begin; r < end; r += R) {
+        const key_range seen = span_of<R>(range == nullptr ? range : range + r);
+        if (seen.begin < c + step && c < seen.end)
+          score_tile<R, N, V>(query + r * query_row, K, keys + c, score + r * key_block + c, fresh);
+      }
+  });
+}
+
 /// What the rows of a tile add up: R weights a key, R accumulators.
 template <class S>
 struct mix_rows {
   const S* weight;         // [R][64]
-  const key_range* range;  // [R]
+  const key_range* range;  // [R]; null: all rows see all keys
   const S* decay;          // [R]: what is left of the accumulators
   S* acc;
   index_t acc_row;
@@ -141,24 +175,35 @@ template <int R, int N, class V, class S, class C>
       sum[r][n] = L::fma(w, value, sum[r][n]);
     });
   };
-  // Keys that all rows see, and before and after them those of some rows only.
-  key_range common = rows.range[0];
-  unrolled<R>([&](auto r) {
-    common.begin = std::max(common.begin, rows.range[r].begin);
-    common.end = std::min(common.end, rows.range[r].end);
-  });
-  common.end = std::max(common.begin, common.end);
-  unrolled<R>([&](auto r) {
-    const index_t end = std::min(rows.range[r].end, common.begin);
-    for (index_t j = rows.range[r].begin; j < end; ++j) add(r, j);
-  });
-  for (index_t j = common.begin; j < common.end; ++j)
-    add_products<R, N>(sum, values + j * value_row, [&](auto r) {
-      return rows.weight[static_cast<index_t>(r) * key_block + j];
+  const auto add_common = [&](const key_range& keys) {
+    MASLIN_UNROLL_BY_4
+    for (index_t j = keys.begin; j < keys.end; ++j) {
+      if constexpr (R <= 2)
+        simd::prefetch_ahead<N * L::width * index_t{sizeof(C)}>(values + j * value_row);
+      add_products<R, N>(sum, values + j * value_row, [&](auto r) {
+        return rows.weight[static_cast<index_t>(r) * key_block + j];
+      });
+    }
+  };
+  if (rows.range == nullptr) {
+    add_common({0, key_block});
+  } else {
+    // Keys that all rows see, and before and after them those of some rows only.
+    key_range common = rows.range[0];
+    unrolled<R>([&](auto r) {
+      common.begin = std::max(common.begin, rows.range[r].begin);
+      common.end = std::min(common.end, rows.range[r].end);
     });
-  unrolled<R>([&](auto r) {
-    for (index_t j = common.end; j < rows.range[r].end; ++j) add(r, j);
-  });
+    common.end = std::max(common.begin, common.end);
+    unrolled<R>([&](auto r) {
+      const index_t end = std::min(rows.range[r].end, common.begin);
+      for (index_t j = rows.range[r].begin; j < end; ++j) add(r, j);
+    });
+    add_common(common);
+    unrolled<R>([&](auto r) {
+      for (index_t j = common.end; j < rows.range[r].end; ++j) add(r, j);
+    });
+  }
   unrolled<R>([&](auto r) {
     const V decay = L::broadcast(rows.decay[r]);
     unrolled<N>([&](auto n) {
@@ -172,20 +217,22 @@ template <int R, int N, class V, class S, class C>
 template <class V, class S, class C>
 void mix_block(index_t count, const mix_rows<S>& rows, const C* values, index_t value_row,
                index_t columns) noexcept {
-  for_each_row_tile<V>(count, [&]<int R>(std::integral_constant<int, R>, index_t r) {
-    mix_rows<S> tile{rows.weight + r * key_block, rows.range + r, rows.decay + r,
-                     rows.acc + r * rows.acc_row, rows.acc_row};
-    index_t e = 0;
-    const auto pieces = [&]<int N>(std::integral_constant<int, N>) {
-      for (; e + N * lane<V>::width <= columns; e += N * lane<V>::width) {
-        mix_tile<R, N, V>(tile, values + e, value_row);
-        tile.acc += N * lane<V>::width;
-      }
-    };
-    pieces(std::integral_constant<int, tile_registers<V, R>>{});
-    if constexpr (tile_registers < V, R >> 2) pieces(std::integral_constant<int, 2>{});
-    if constexpr (tile_registers < V, R >> 1) pieces(std::integral_constant<int, 1>{});
-  });
+  for_each_tile_size<V>(
+      count, [&]<int R>(std::integral_constant<int, R>, index_t begin, index_t end) {
+        index_t e = 0;
+        const auto pieces = [&]<int N>(std::integral_constant<int, N>) {
+          for (; e + N * lane<V>::width <= columns; e += N * lane<V>::width)
+            for (index_t r = begin; r < end; r += R)
+              mix_tile<R, N, V>(
+                  mix_rows<S>{rows.weight + r * key_block,
+                              rows.range == nullptr ? nullptr : rows.range + r, rows.decay + r,
+                              rows.acc + r * rows.acc_row + e, rows.acc_row},
+                  values + e, value_row);
+        };
+        pieces(std::integral_constant<int, tile_registers<V, R>>{});
+        if constexpr (tile_registers < V, R >> 2) pieces(std::integral_constant<int, 2>{});
+        if constexpr (tile_registers < V, R >> 1) pieces(std::integral_constant<int, 1>{});
+      });
 }
 
 }  // namespace maslin::inline MASLIN_ABI::detail

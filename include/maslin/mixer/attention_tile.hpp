@@ -104,6 +104,7 @@ class attention_tile {
     columns_ = end - begin;
     monoid_.width = (columns_ + 15) / 16 * 16;
     clear(total_, total_acc_);
+    merged_ = false;
     if (column_ == 0 && K_ <= query_width) pack(0, K_);
   }
 
@@ -124,7 +125,17 @@ class attention_tile {
   /// Merges the parts of the segment into what came before it.
   template <class V>
   void merge() noexcept {
-    for (index_t r = 0; r < count_; ++r) monoid_.template merge<V>(total_[r], part_[r]);
+    if (merged_) {
+      for (index_t r = 0; r < count_; ++r) monoid_.template merge<V>(total_[r], part_[r]);
+      return;
+    }
+    // What is merged into the identity.
+    merged_ = true;
+    for (index_t r = 0; r < count_; ++r) {
+      total_[r].max = part_[r].max;
+      total_[r].sum = part_[r].sum;
+    }
+    std::copy_n(part_acc_, count_ * monoid_.width, total_acc_);
   }
   /// Writes the part of row r to memory of 2 + [all columns] numbers, and merges it from there.
   void keep(index_t r, S* memory) const noexcept {
@@ -173,55 +184,48 @@ class attention_tile {
   // One copy of each kernel a register type, not one for each executor.
   template <class V>
   [[gnu::noinline]] void add_block(index_t first) noexcept {
-    const bool whole = newest_begin_ <= first && first + key_block <= oldest_end_;
-    const key_range seen = whole ? see_all() : find_ranges(first);
-    if (seen.begin >= seen.end) return;
+    whole_ = newest_begin_ <= first && first + key_block <= oldest_end_;
+    if (!whole_) find_ranges(first);
     const C* keys = keys_.block_of(first);
     const C* values = keys + key_block * K_ + column_;
-    find_scores<V>(keys, seen);
+    find_scores<V>(keys);
     S factor = rule_.scale;
     hides_ = false;
     if (rows_[0].mask != nullptr || rule_.slopes != nullptr || rule_.cap != 0) {
       factor = 1;
       for (index_t r = 0; r < count_; ++r) find_logits<V>(r, first);
     }
-    if (!whole)
+    if (!whole_)
       for (index_t r = 0; r < count_; ++r) hide_unseen(r);
     weigh<V>(factor);
     const index_t row = keys_.cache->value_row();
-    if (hides_ && !all_finite(values, row, seen))
+    if (hides_ && !all_finite(values, row))
       mix_seen(values, row);
     else
-      mix_block<V>(count_, mix_rows<S>{&weight_[0][0], range_, decay_, part_acc_, monoid_.width},
+      mix_block<V>(count_, mix_rows<S>{&weight_[0][0], ranges(), decay_, part_acc_, monoid_.width},
                    values, row, monoid_.width);
   }
 
-  [[nodiscard]] key_range see_all() noexcept {
-    std::fill_n(range_, count_, key_range{0, key_block});
-    return range_[0];
-  }
-  /// What each row sees of the block that begins at key `first`; returns the span of all of them.
-  [[nodiscard]] key_range find_ranges(index_t first) noexcept {
-    key_range seen{key_block, 0};
+  /// What each row sees of the block that begins at key `first`.
+  void find_ranges(index_t first) noexcept {
     for (index_t r = 0; r < count_; ++r) {
       key_range& range = range_[r];
       range.end = std::clamp(rows_[r].position + 1 - first, index_t{0}, key_block);
       range.begin =
           std::min(std::max(rule_.first_key(rows_[r].position) - first, index_t{0}), range.end);
-      if (range.begin == range.end) continue;
-      seen.begin = std::min(seen.begin, range.begin);
-      seen.end = std::max(seen.end, range.end);
     }
-    return seen;
+  }
+  [[nodiscard]] const key_range* ranges() const noexcept { return whole_ ? nullptr : range_; }
+  [[nodiscard]] key_range range(index_t r) const noexcept {
+    return whole_ ? key_range{0, key_block} : range_[r];
   }
 
   template <class V>
-  void find_scores(const C* keys, const key_range& seen) noexcept {
+  void find_scores(const C* keys) noexcept {
     for (index_t k = 0; k < K_; k += query_width) {
       const index_t width = std::min(query_width, K_ - k);
       if (K_ > query_width) pack(k, k + width);
-      score_block<V>(count_, query_, width, keys + k * key_block, seen.begin, seen.end,
-                     &weight_[0][0], k == 0);
+      score_block<V>(count_, query_, width, keys + k * key_block, ranges(), &weight_[0][0], k == 0);
     }
   }
 
@@ -235,9 +239,10 @@ class attention_tile {
     const V slope = L::broadcast(rule_.slopes == nullptr ? S(0) : rule_.slopes[row.head]);
     const V nothing = L::broadcast(-infinity);
     hidden_[r] = 0;
-    for (index_t c = range_[r].begin / L::width * L::width; c < range_[r].end; c += L::width) {
+    const key_range seen = range(r);
+    for (index_t c = seen.begin / L::width * L::width; c < seen.end; c += L::width) {
       S* at = weight_[r] + c;
-      const int n = static_cast<int>(std::min<index_t>(L::width, range_[r].end - c));
+      const int n = static_cast<int>(std::min<index_t>(L::width, seen.end - c));
       const V mask = row.mask == nullptr ? L::broadcast(S(0)) : L::load(row.mask + first + c, n);
       const V distance =
           L::broadcast(static_cast<S>(first + c - row.position)) + L::load(counting<S>);
@@ -248,30 +253,38 @@ class attention_tile {
       L::store(at, L::select(mask == nothing, nothing, logit));
     }
     if (row.mask == nullptr) return;
-    for (index_t c = range_[r].begin; c < range_[r].end; ++c)
+    for (index_t c = seen.begin; c < seen.end; ++c)
       if (row.mask[first + c] == -infinity) hidden_[r] |= std::uint64_t{1} << c;
     hides_ = hides_ || hidden_[r] != 0;
   }
 
-  /// What a row does not see has the weight 0.
+  /// Groups of columns up to the last that a row sees.
+  [[nodiscard]] index_t groups(index_t r) const noexcept {
+    return whole_ ? key_block / sum_lanes : (range_[r].end + sum_lanes - 1) / sum_lanes;
+  }
+
+  /// What a row does not see of its groups has the weight 0.
   void hide_unseen(index_t r) noexcept {
     constexpr S infinity = std::numeric_limits<S>::infinity();
     std::fill_n(weight_[r], range_[r].begin, -infinity);
-    std::fill_n(weight_[r] + range_[r].end, key_block - range_[r].end, -infinity);
+    std::fill(weight_[r] + range_[r].end, weight_[r] + groups(r) * sum_lanes, -infinity);
   }
 
-  /// The largest of a row's logits; a NaN among them does not count.
+  /// The largest of a row's logits in some groups; a NaN among them does not count.
   template <class V>
-  [[nodiscard]] static S largest_of(const S* row) noexcept {
+  [[nodiscard]] static S largest_of(const S* row, index_t groups) noexcept {
     using L = lane<V>;
     constexpr int registers = static_cast<int>(sum_lanes) / L::width;
+    V largest[static_cast<std::size_t>(registers)];
+    unrolled<registers>(
+        [&](auto i) { largest[i] = L::broadcast(-std::numeric_limits<S>::infinity()); });
+    for (const S* end = row + groups * sum_lanes; row < end; row += sum_lanes)
+      unrolled<registers>([&](auto i) {
+        largest[i] = L::max(L::load(row + static_cast<index_t>(i) * L::width), largest[i]);
+      });
     alignas(64) S x[sum_lanes];
-    unrolled<registers>([&](auto i) {
-      const S* at = row + static_cast<index_t>(i) * L::width;
-      V largest = L::broadcast(-std::numeric_limits<S>::infinity());
-      for (index_t c = 0; c < key_block; c += sum_lanes) largest = L::max(L::load(at + c), largest);
-      L::store(x + static_cast<index_t>(i) * L::width, largest);
-    });
+    unrolled<registers>(
+        [&](auto i) { L::store(x + static_cast<index_t>(i) * L::width, largest[i]); });
     return fold_by_halves(x, []<class W>(W p, W q) { return lane<W>::max(p, q); });
   }
 
@@ -282,7 +295,8 @@ class attention_tile {
     using L = lane<V>;
     const V nothing = L::broadcast(-std::numeric_limits<S>::infinity());
     alignas(64) S reference[padded_rows] = {};
-    for (index_t r = 0; r < count_; ++r) reference[r] = largest_of<V>(weight_[r]) * factor;
+    for (index_t r = 0; r < count_; ++r)
+      reference[r] = largest_of<V>(weight_[r], groups(r)) * factor;
     for (index_t r = 0; r < count_; r += L::width) {
       const V before = L::load(max_ + r), max = L::max(L::load(reference + r), before);
       // A row that has seen nothing is weighed against 0, not -inf, which it would meet in itself.
@@ -291,24 +305,39 @@ class attention_tile {
       L::store(decay_ + r, simd::exp_weight(before - against));
       L::store(reference + r, against);
     }
-    const V scale = L::broadcast(factor);
-    for (index_t r = 0; r < count_; ++r) {
-      const V minus = L::broadcast(-reference[r]), decay = L::broadcast(decay_[r]);
-      for (index_t i = 0; i < sum_lanes; i += L::width) {
-        V w[key_block / sum_lanes];
-        unrolled<key_block / sum_lanes>([&](auto c) {
-          S* at = weight_[r] + i + static_cast<index_t>(c) * sum_lanes;
-          w[c] = simd::exp_weight(L::fma(L::load(at), scale, minus));
-          L::store(at, w[c]);
-        });
-        const V sum = ((w[0] + w[1]) + w[2]) + w[3];
-        L::store(lanes_[r] + i, L::fma(decay, L::load(lanes_[r] + i), sum));
-      }
-    }
+    for (index_t r = 0; r < count_; ++r) weigh_row<V>(r, factor, -reference[r]);
   }
 
-  [[nodiscard]] bool all_finite(const C* values, index_t row,
-                                const key_range& seen) const noexcept {
+  /// Weights of a row, and their sum: in each lane one chain over its columns.
+  template <class V>
+  void weigh_row(index_t r, S factor, S less) noexcept {
+    using L = lane<V>;
+    constexpr int registers = static_cast<int>(sum_lanes) / L::width;
+    const V scale = L::broadcast(factor), minus = L::broadcast(less),
+            decay = L::broadcast(decay_[r]);
+    V sum[static_cast<std::size_t>(registers)], w[static_cast<std::size_t>(registers)];
+    unrolled<registers>([&](auto i) { sum[i] = L::broadcast(S(0)); });
+    S* at = weight_[r];
+    for (const S* end = at + groups(r) * sum_lanes; at < end; at += sum_lanes) {
+      unrolled<registers>([&](auto i) {
+        w[i] = L::fma(L::load(at + static_cast<index_t>(i) * L::width), scale, minus);
+      });
+      simd::exp_weights<registers>(w);
+      unrolled<registers>([&](auto i) {
+        L::store(at + static_cast<index_t>(i) * L::width, w[i]);
+        sum[i] = sum[i] + w[i];
+      });
+    }
+    unrolled<registers>([&](auto i) {
+      S* const to = lanes_[r] + static_cast<index_t>(i) * L::width;
+      L::store(to, L::fma(decay, L::load(to), sum[i]));
+    });
+  }
+
+  [[nodiscard]] bool all_finite(const C* values, index_t row) const noexcept {
+    key_range seen = range(0);
+    for (index_t r = 1; r < count_; ++r)
+      seen = {std::min(seen.begin, range(r).begin), std::max(seen.end, range(r).end)};
     S sum = 0;
     for (index_t j = seen.begin; j < seen.end; ++j)
       for (index_t e = 0; e < monoid_.width; ++e)
@@ -320,7 +349,7 @@ class attention_tile {
     for (index_t r = 0; r < count_; ++r)
       for (index_t e = 0; e < monoid_.width; ++e) {
         S sum = 0;
-        for (index_t j = range_[r].begin; j < range_[r].end; ++j)
+        for (index_t j = range(r).begin; j < range(r).end; ++j)
           if ((hidden_[r] >> j & 1) == 0)
             sum = lane<S>::fma(weight_[r][j], static_cast<S>(values[j * value_row + e]), sum);
         S& acc = part_[r].acc[e];
@@ -336,7 +365,7 @@ class attention_tile {
   index_t K_, count_ = 0, column_ = 0, columns_ = 0;
   // Keys that any row sees, first and last; those that all do lie between the other two.
   index_t first_ = 0, last_ = 0, newest_begin_ = 0, oldest_end_ = 0;
-  bool hides_ = false;
+  bool merged_ = false, whole_ = false, hides_ = false;
   recurrence::online_softmax<S> monoid_;
   attention_row<S> rows_[most_rows];
   key_range range_[most_rows];

@@ -224,28 +224,38 @@ template <class V>
   return L::select(normal, inside[0], outside);
 }
 
-/// exp(x) for x <= 0 as the weight of a softmax: x is a score less the largest one, which rounding
-/// may leave a little above 0. The product x log2(e) is formed twice and never rounded, as in
-/// `exp2_normal`; the power of two is a factor here, so that every NaN stays one: eight slots of the
-/// fma pipes in float.
+/// x[k] <- exp(x[k]) for x <= 0 as the weight of a softmax, K of them side by side: x is a score less
+/// the largest one, which rounding may leave a little above 0. The product x log2(e) is formed twice
+/// and never rounded, as in `exp2_normal`; the power of two is a factor here, so that every NaN stays
+/// one: eight slots of the fma pipes in float.
 /// numerics  relative error at most 3 u + |x| u / 4 in float (log2(e) itself is rounded; |x| u more
 ///           outside the FMA family), 2 u + |x| u / 4 in double; exp(0) = 1; 0 below -88 (double:
 ///           -709); NaN stays NaN
-template <class V>
-[[nodiscard, gnu::always_inline]] inline V exp_weight(V x) noexcept {
+template <int K, class V>
+[[gnu::always_inline]] inline void exp_weights(V (&x)[static_cast<std::size_t>(K)]) noexcept {
   using L = lane<V>;
   using S = typename L::scalar;
   using C = exp2_constants<S>;
   constexpr int last = static_cast<int>(std::size(C::c)) - 1;
   const V magic = L::broadcast(exp_constants<S>::magic);
   const V log2e = L::broadcast(exp_constants<S>::log2e);
-  x = L::max(L::broadcast(exp_constants<S>::lowest), x);
-  const V shifted = L::fma(x, log2e, magic);
-  const V r = L::fma(x, log2e, magic - shifted);
-  V p = L::broadcast(C::c[last]);
-  unrolled<last>([&](auto i) { p = L::fma(p, r, L::broadcast(C::c[last - 1 - i])); });
-  p = L::fma(p, r, L::broadcast(S(1)));
-  return p * L::to_exponent(shifted);
+  V shifted[static_cast<std::size_t>(K)], r[static_cast<std::size_t>(K)];
+  unrolled<K>([&](auto k) { r[k] = L::max(L::broadcast(exp_constants<S>::lowest), x[k]); });
+  unrolled<K>([&](auto k) { shifted[k] = L::fma(r[k], log2e, magic); });
+  unrolled<K>([&](auto k) { r[k] = L::fma(r[k], log2e, magic - shifted[k]); });
+  unrolled<K>([&](auto k) { x[k] = L::broadcast(C::c[last]); });
+  unrolled<last>([&](auto i) {
+    unrolled<K>([&](auto k) { x[k] = L::fma(x[k], r[k], L::broadcast(C::c[last - 1 - i])); });
+  });
+  unrolled<K>([&](auto k) { x[k] = L::fma(x[k], r[k], L::broadcast(S(1))); });
+  unrolled<K>([&](auto k) { x[k] = x[k] * L::to_exponent(shifted[k]); });
+}
+/// The same of one.
+template <class V>
+[[nodiscard, gnu::always_inline]] inline V exp_weight(V x) noexcept {
+  V all[1] = {x};
+  exp_weights<1>(all);
+  return all[0];
 }
 
 /// c[0] + c[1] x + ... by Horner's rule.
