@@ -10,7 +10,6 @@
 #include <maslin/core/each.hpp>
 #include <maslin/simd/lane.hpp>
 #include <maslin/simd/storage.hpp>
-#include <maslin/simd/stream.hpp>
 
 #include <algorithm>
 #include <type_traits>
@@ -100,12 +99,9 @@ template <int R, int N, class V, class S, class C>
     });
   });
   MASLIN_UNROLL_BY_4
-  for (index_t k = 0; k < K; ++k) {
-    if constexpr (R <= 2)
-      simd::prefetch_ahead<N * L::width * index_t{sizeof(C)}>(keys + k * key_block);
+  for (index_t k = 0; k < K; ++k)
     add_products<R, N>(sum, keys + k * key_block,
                        [&](auto r) { return query[static_cast<index_t>(r) * query_row + k]; });
-  }
   unrolled<R>([&](auto r) {
     unrolled<N>([&](auto n) {
       L::store(score + static_cast<index_t>(r) * key_block + n * L::width, sum[r][n]);
@@ -177,13 +173,10 @@ template <int R, int N, class V, class S, class C>
   };
   const auto add_common = [&](const key_range& keys) {
     MASLIN_UNROLL_BY_4
-    for (index_t j = keys.begin; j < keys.end; ++j) {
-      if constexpr (R <= 2)
-        simd::prefetch_ahead<N * L::width * index_t{sizeof(C)}>(values + j * value_row);
+    for (index_t j = keys.begin; j < keys.end; ++j)
       add_products<R, N>(sum, values + j * value_row, [&](auto r) {
         return rows.weight[static_cast<index_t>(r) * key_block + j];
       });
-    }
   };
   if (rows.range == nullptr) {
     add_common({0, key_block});

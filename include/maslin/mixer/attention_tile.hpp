@@ -165,6 +165,8 @@ class attention_tile {
   static constexpr index_t accumulators = 24 * 128;
   // A whole number of registers.
   static constexpr index_t padded_rows = 32;
+  /// Rows that take less time than their keys and values take to arrive.
+  static constexpr index_t few_rows = 4;
 
   void clear(part_type* parts, S* acc) noexcept {
     std::fill_n(acc, count_ * monoid_.width, S(0));
@@ -197,13 +199,22 @@ class attention_tile {
     }
     if (!whole_)
       for (index_t r = 0; r < count_; ++r) hide_unseen(r);
-    weigh<V>(factor);
     const index_t row = keys_.cache->value_row();
+    if (count_ <= few_rows) fetch(values, row);
+    weigh<V>(factor);
     if (hides_ && !all_finite(values, row))
       mix_seen(values, row);
     else
       mix_block<V>(count_, mix_rows<S>{&weight_[0][0], ranges(), decay_, part_acc_, monoid_.width},
                    values, row, monoid_.width);
+  }
+
+  /// Starts fetching the first values of a block: few rows wait for memory, which would be idle
+  /// while their weights are found. 2 KiB keep it busy for that time.
+  static void fetch(const C* values, index_t row) noexcept {
+    constexpr index_t line = 64 / index_t{sizeof(C)}, most = 2048 / index_t{sizeof(C)};
+    for (index_t i = 0; i < std::min(key_block * row, most); i += line)
+      __builtin_prefetch(values + i);
   }
 
   /// What each row sees of the block that begins at key `first`.

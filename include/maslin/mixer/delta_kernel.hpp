@@ -30,8 +30,6 @@ struct delta_kernel {
   static constexpr index_t block = 64;
   /// Tokens that are fetched ahead.
   static constexpr index_t fetched = 8;
-  /// Rows of columns that come next: measured, 4 % of a step.
-  static constexpr index_t fetched_rows = 8;
 
   [[nodiscard]] bool whole_heads() const noexcept { return false; }
   [[nodiscard]] index_t scratch() const noexcept { return 0; }
@@ -65,10 +63,15 @@ struct delta_kernel {
     const index_t count = matrix::columns_of(span, E), n = std::min(block, span.length - t);
     find_decays<V>(factors, t, n);
     relay<V> ahead;
-    matrix::for_each_piece<V, 4, 2, 1>(count, [&](auto registers, index_t c, auto lanes) {
+    const auto piece = [&](auto registers, index_t c, auto lanes) {
       constexpr index_t columns = registers() * lane<V>::width;
       advance<V, registers()>(span, factors, t, n, c, lanes, ahead, c + 2 * columns <= count);
-    });
+    };
+    // Of a single token the columns at hand and those that come next should share the first cache.
+    if (span.length == 1)
+      matrix::for_each_piece<V, 2, 1>(count, piece);
+    else
+      matrix::for_each_piece<V, 4, 2, 1>(count, piece);
   }
 
   /// What the last pass over some columns found out about those that come next: what the first key
@@ -234,10 +237,8 @@ struct delta_kernel {
         L::store(place.at[r], x);
         if constexpr (Reads) sum[r] = L::fma(q, x, sum[r]);
         if constexpr (Next == answers::here) next[r] = L::fma(ahead, x, next[r]);
-        if constexpr (Next == answers::in_next_columns) {
-          __builtin_prefetch(place.at[r] + apart + fetched_rows * matrix::panel_columns);
+        if constexpr (Next == answers::in_next_columns)
           next[r] = L::fma(ahead, L::load(place.at[r] + apart), next[r]);
-        }
         place.at[r] += matrix::panel_columns;
       });
     }
