@@ -29,6 +29,7 @@ BEGIN {
   # room or header: what else it may include beside the standard library.
   third["simd/xsimd.hpp"] = "xsimd"
   third["simd"] = "immintrin.h arm_neon.h"
+  third["core/aligned.hpp"] = "sys"
   third["scan/executor.hpp"] = "omp.h"
   third["interop"] = third["layer"] = "Eigen"
   # Implementations never include each other; everything else in a room is its vocabulary.
