@@ -31,6 +31,11 @@
 #elif defined(__SSE2__)
 #define MASLIN_ISA sse2
 #define MASLIN_FUSED 0
+#elif defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS > 0
+#define MASLIN_SVE_(bits) sve##bits
+#define MASLIN_SVE(bits) MASLIN_SVE_(bits)
+#define MASLIN_ISA MASLIN_SVE(__ARM_FEATURE_SVE_BITS)
+#define MASLIN_FUSED 1
 #elif defined(__aarch64__)
 #define MASLIN_ISA neon64
 #define MASLIN_FUSED 1

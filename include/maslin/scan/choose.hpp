@@ -66,7 +66,7 @@ struct machine_costs {
   index_t far;           ///< bytes of a call that come from far away
 };
 inline constexpr machine_costs machine{
-    6000, 0.016, 0.045, 0.010, index_t{384} << 10, index_t{8} << 20};
+    6000, 0.016, 0.045, 0.010, index_t{448} << 10, index_t{8} << 20};
 
 /// What the choice depends on.
 struct scan_shape {
