@@ -229,8 +229,11 @@ struct diagonal {
       const R* const gates = gate + t * gate_time + parts * c;
       const R* const inputs = input + t * input_time + parts * c;
       if (fetch) {
-        if (gate_time != 0) simd::prefetch_ahead<bytes>(gates);
-        simd::prefetch_ahead<bytes>(inputs);
+        // Measured: nearer than other mixers fetch, as little is done between loads.
+        constexpr index_t distance =
+            parts == 1 && Form != maslin::decay::log ? 1024 : simd::fetch_ahead;
+        if (gate_time != 0) simd::prefetch_ahead<bytes, distance>(gates);
+        simd::prefetch_ahead<bytes, distance>(inputs);
       }
       if constexpr (parts == 2) {
         V a[2], b[2];

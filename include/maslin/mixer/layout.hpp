@@ -51,10 +51,10 @@ struct grouped_gates {
   /// Where gate 0 of channel c lies, c a multiple of the lanes of V; groups are of `default_group`.
   template <class V>
   [[nodiscard]] const S* place(index_t c) const noexcept {
-    constexpr auto L = static_cast<std::size_t>(default_group);
+    constexpr index_t L = default_group;
+    if constexpr (lane<V>::width % default_group == 0) return first + c / L * step;
     const auto u = static_cast<std::size_t>(c);  // unsigned: division is then a shift
-    const S* group = first + static_cast<index_t>(u / L) * step;
-    return lane<V>::width % default_group == 0 ? group : group + u % L;
+    return first + static_cast<index_t>(u / L) * step + u % L;
   }
   /// Gate k of channels c .. c + width - 1. A register wider than a group is read from two.
   template <class V, class N>

@@ -16,20 +16,21 @@ namespace detail {
 template <class V>
 inline constexpr auto infinity = std::numeric_limits<typename lane<V>::scalar>::infinity();
 
-/// The weights of a row whose largest logit is infinite: 1 for each entry of +inf, else 0; all zeros
-/// for a dead row, all -inf. A NaN among the logits makes them all NaN.
+/// A row whose largest logit is infinite: `one` for each entry of +inf, else `none`; all `none` for a dead
+/// row, all -inf. A NaN among the logits makes them all NaN.
 template <class V, std::size_t K>
-[[gnu::noinline]] inline void special_softmax(const V (&z)[K], V largest, V (&w)[K]) noexcept {
+[[gnu::noinline]] inline void special_softmax(const V (&z)[K], V largest, V one, V none,
+                                              V (&w)[K]) noexcept {
   using L = lane<V>;
   using S = typename L::scalar;
-  const V zero = L::broadcast(S(0)), one = L::broadcast(S(1));
+  const V zero = L::broadcast(S(0));
   const auto top = largest == L::broadcast(infinity<V>);
   const auto dead = largest == L::broadcast(-infinity<V>);
   V poison = zero;
   for (std::size_t k = 0; k < K; ++k) poison = poison + L::select(z[k] == z[k], zero, z[k]);
   for (std::size_t k = 0; k < K; ++k) {
-    const V share = L::select(z[k] == largest, one, zero) + poison;
-    w[k] = L::select(top, share, L::select(dead, poison, w[k]));
+    const V share = L::select(z[k] == largest, one, none) + poison;
+    w[k] = L::select(top, share, L::select(dead, none + poison, w[k]));
   }
 }
 
@@ -91,40 +92,87 @@ template <class V, std::size_t K>
   return pairwise<K>(x, [](V a, V b) { return a + b; });
 }
 
-/// p = w / n for weights of any sign, n = offset + sum |w|.
-template <class V, std::size_t K>
+/// p = w / n, n = offset + sum |w|, for weights of any sign, or for weights >= 0 and an offset > 0: then
+/// |w| is w, and only a norm of inf is special.
+template <bool Signed, class V, std::size_t K>
 inline void divide_by_l1(const V (&w)[K], V offset, V (&p)[K]) noexcept {
   using L = lane<V>;
   using S = typename L::scalar;
+  const V inf = L::broadcast(infinity<V>);
   V size[K];
-  each<K>([&](std::size_t k) { size[k] = L::abs(w[k]); });
+  each<K>([&](std::size_t k) { size[k] = Signed ? L::abs(w[k]) : w[k]; });
   const V norm = offset + sum_of(size);
   const V inverse = L::div(L::broadcast(S(1)), norm);
   each<K>([&](std::size_t k) { p[k] = w[k] * inverse; });
-  const auto usual = L::both(norm >= L::broadcast(std::numeric_limits<S>::min()),
-                             norm < L::broadcast(infinity<V>));
-  rarely(L::any(!usual), w, p,
-         [&](const auto& from, auto& to) { special_l1(from, offset, norm, to); });
+  const auto special = [&](const auto& from, auto& to) { special_l1(from, offset, norm, to); };
+  if constexpr (Signed)
+    rarely(L::any(!L::both(norm >= L::broadcast(std::numeric_limits<S>::min()), norm < inf)), w, p,
+           special);
+  else
+    rarely(L::any(norm == inf), w, p, special);
 }
 
-/// w_k = exp(z_k - max z); the largest is 1.
+/// What `softmax_powers` makes weights of: z_k - max z. A row of two takes one exp: it holds the
+/// difference of its logits and the larger weight, 1, or 0 if both are -inf.
 template <class V, std::size_t K>
-inline void softmax_weights(const V (&z)[K], V (&w)[K]) noexcept {
+inline void softmax_exponents(const V (&z)[K], V (&x)[K]) noexcept {
   using L = lane<V>;
   using S = typename L::scalar;
+  const V zero = L::broadcast(S(0)), one = L::broadcast(S(1)), never = L::broadcast(-infinity<V>);
   const V m = largest_of(z);
+  if constexpr (K == 2)
+    x[0] = z[0] - z[1], x[1] = one;
+  else
+    each<K>([&](std::size_t k) { x[k] = z[k] - m; });
+  rarely(L::any(L::abs(m) == L::broadcast(infinity<V>)), z, x, [&](const auto& from, auto& to) {
+    if constexpr (K == 2) {
+      V both[2] = {zero, zero};
+      special_softmax(from, m, zero, never, both);
+      const auto dead = m == never;
+      to[0] = L::select(L::abs(m) == L::broadcast(infinity<V>),
+                        L::select(dead, both[0], both[0] - both[1]), to[0]);
+      to[1] = L::select(dead, zero, one);
+    } else {
+      special_softmax(from, m, zero, never, to);
+    }
+  });
+}
+
+/// w_k = exp(z_k - max z) of R rows; the largest of each is 1.
+template <std::size_t K, std::size_t R, class V>
+[[gnu::always_inline]] inline void softmax_powers(V (&x)[R * K]) noexcept {
+  using L = lane<V>;
   if constexpr (K == 2) {
-    // One exp: the larger logit has weight 1, the other exp(-|difference|).
-    const V one = L::broadcast(S(1));
-    const V e = simd::exp_nonpositive(V(L::broadcast(S(0)) - L::abs(z[0] - z[1])));
-    const auto first = z[0] >= z[1];
-    w[0] = L::select(first, one, e);
-    w[1] = L::select(first, e, one);
+    const V zero = L::broadcast(typename L::scalar(0));
+    V e[R];
+    unrolled<R>([&](auto r) { e[r] = zero - L::abs(x[2 * r]); });
+    simd::exp_weights<static_cast<int>(R)>(e);
+    unrolled<R>([&](auto r) {
+      const auto second = x[2 * r] < zero;
+      const V top = x[2 * r + 1];
+      x[2 * r] = L::select(second, e[r], top);
+      x[2 * r + 1] = L::select(second, top, e[r]);
+    });
   } else {
-    each<K>([&](std::size_t k) { w[k] = simd::exp_nonpositive(V(z[k] - m)); });
+    simd::exp_weights<static_cast<int>(R * K)>(x);
   }
-  rarely(L::any(L::abs(m) == L::broadcast(infinity<V>)), z, w,
-         [&](const auto& from, auto& to) { special_softmax(from, m, to); });
+}
+
+/// The same for R rows in memory, or single exponents with K = 1.
+template <std::size_t K, std::size_t R, class V>
+[[gnu::always_inline]] inline void softmax_powers_at(typename lane<V>::scalar* x) noexcept {
+  using L = lane<V>;
+  V w[R * K];
+  unrolled<static_cast<int>(R * K)>([&](auto k) { w[k] = L::load(x + index_t(k) * L::width); });
+  softmax_powers<K, R>(w);
+  unrolled<static_cast<int>(R * K)>([&](auto k) { L::store(x + index_t(k) * L::width, w[k]); });
+}
+template <std::size_t K, class V>
+[[gnu::noinline]] inline void softmax_powers(typename lane<V>::scalar* x, index_t count) noexcept {
+  constexpr index_t at_once = 4, numbers = index_t{K} * lane<V>::width;
+  index_t i = 0;
+  for (; i + at_once <= count; i += at_once) softmax_powers_at<K, at_once, V>(x + i * numbers);
+  for (; i < count; ++i) softmax_powers_at<K, 1, V>(x + i * numbers);
 }
 
 /// w_k proportional to sigmoid(z_k).
@@ -145,7 +193,7 @@ inline void sigmoid_weights(const V (&z)[K], V (&w)[K]) noexcept {
   // An infinite logit saturates, so only dead lanes are special here: the others pass as ordinary.
   const auto dead = m == L::broadcast(-infinity<V>);
   rarely(L::any(dead), z, w, [&](const auto& from, auto& to) {
-    special_softmax(from, V(L::select(dead, m, zero)), to);
+    special_softmax(from, V(L::select(dead, m, zero)), one, zero, to);
   });
 }
 
@@ -161,8 +209,7 @@ inline void divide_by_sum(const V (&w)[K], V (&p)[K]) noexcept {
 
 }  // namespace detail
 
-/// True where weights cost an exp. A kernel then makes the weights of many rows before the first of
-/// them is used: their long chains overlap, which steps between them would prevent.
+/// True where weights cost an exp.
 template <normalise N>
 inline constexpr bool costly_weights =
     N == normalise::softmax || N == normalise::sigmoid_l1 || N == normalise::tanh_l1;
@@ -172,7 +219,8 @@ template <normalise N, class V, std::size_t K>
 inline void gate_weights(const V (&z)[K], V (&w)[K]) noexcept {
   using L = lane<V>;
   if constexpr (N == normalise::softmax) {
-    detail::softmax_weights(z, w);
+    detail::softmax_exponents(z, w);
+    detail::softmax_powers<K, 1>(w);
   } else if constexpr (N == normalise::sigmoid_l1) {
     detail::sigmoid_weights(z, w);
   } else {
@@ -198,8 +246,8 @@ inline void gate_shares(const V (&w)[K], V (&p)[K]) noexcept {
   } else if constexpr (N == normalise::softmax || N == normalise::sigmoid_l1) {
     detail::divide_by_sum(w, p);
   } else {
-    const S offset = N == normalise::relu_l1 ? S(0.001) * S(K) : S(0);
-    detail::divide_by_l1(w, L::broadcast(offset), p);
+    constexpr bool positive = N == normalise::relu_l1;
+    detail::divide_by_l1<!positive>(w, L::broadcast(positive ? S(0.001) * S(K) : S(0)), p);
   }
 }
 
@@ -220,9 +268,29 @@ inline void normalise_row(const V (&z)[K], V (&p)[K]) noexcept {
   gate_shares<N>(w, p);
 }
 
-/// The row of a step: M coefficients of the state and the gated input p_M v, from M + 1 weights.
+/// `normalise_row` in three parts, for kernels that do each of them for many rows in turn: a step between
+/// two rows would keep their long chains of operations from overlapping. What the first part makes of
+/// rows of K lies row by row in memory, the second works there.
+template <normalise N, class V, std::size_t K>
+inline void begin_row(const V (&z)[K], V (&w)[K]) noexcept {
+  if constexpr (N == normalise::softmax)
+    detail::softmax_exponents(z, w);
+  else
+    gate_weights<N>(z, w);
+}
+template <normalise N, std::size_t K, class V>
+inline void raise_rows([[maybe_unused]] typename lane<V>::scalar* w,
+                       [[maybe_unused]] index_t rows) noexcept {
+  if constexpr (N == normalise::softmax) {
+    if constexpr (K == 2)
+      detail::softmax_powers<2, V>(w, rows);
+    else
+      detail::softmax_powers<1, V>(w, rows * index_t{K});
+  }
+}
+/// The last part: the row of a step, M coefficients of the state and the gated input p_M v.
 template <normalise N, class V, int M>
-[[nodiscard]] inline gate_row<V, M> weighted_row(const V (&w)[static_cast<std::size_t>(M) + 1],
+[[nodiscard]] inline gate_row<V, M> finished_row(const V (&w)[static_cast<std::size_t>(M) + 1],
                                                  V v) noexcept {
   V p[static_cast<std::size_t>(M) + 1];
   gate_shares<N>(w, p);
@@ -238,7 +306,7 @@ template <normalise N, class V, int M>
                                                    V v) noexcept {
   V w[static_cast<std::size_t>(M) + 1];
   gate_weights<N>(z, w);
-  return weighted_row<N, V, M>(w, v);
+  return finished_row<N, V, M>(w, v);
 }
 
 }  // namespace maslin::inline MASLIN_ABI::recurrence

@@ -81,6 +81,14 @@ concept streaming = (lane<V>::width > 1) &&
 /// How outputs leave registers.
 enum class leave { to_cache, past_cache };
 
+/// f(c) for whole registers of channels from `begin`, a multiple of their lanes, to `end`. Registers are
+/// counted, so that a compiler sees c as a multiple of the lanes and moves pointers to groups of them.
+template <class V, class F>
+inline void for_each_register(index_t begin, index_t end, const F& f) noexcept {
+  constexpr index_t width = lane<V>::width;
+  for (index_t k = begin / width; k < end / width; ++k) f(k * width);
+}
+
 /// One step of the n channels from c on, state in memory, output to `to`.
 template <class V, leave How, class Kernel, class N, class Token>
 inline void advance(const Kernel& kernel, typename Kernel::scalar_type* state, index_t c, N n,
@@ -141,13 +149,16 @@ inline void advance_row(const Kernel& kernel, typename Kernel::scalar_type* stat
     alignas(64) S weights[static_cast<std::size_t>(bundle * Kernel::weights)];
     for (index_t first = begin; first < end; first += bundle) {
       const index_t stop = first + bundle < end ? first + bundle : end;
-      for (index_t c = first; c < stop; c += width)
+      for_each_register<V>(first, stop, [&](index_t c) {
         kernel.template weigh<V>(t, c, all, weights + (c - first) * Kernel::weights);
-      for (index_t c = first; c < stop; c += width)
+      });
+      Kernel::template raise<V>(weights, (stop - first) / width);
+      for_each_register<V>(first, stop, [&](index_t c) {
         advance<V, How>(
             kernel, state, c, all,
             kernel.template weighed_token<V>(t, c, all, weights + (c - first) * Kernel::weights),
             to + (c - begin) * stride, stride);
+      });
     }
   } else {
     index_t c = begin;
@@ -159,9 +170,10 @@ inline void advance_row(const Kernel& kernel, typename Kernel::scalar_type* stat
         advance<W, How>(kernel, state, c, both, kernel.template token<W>(t, c, both),
                         to + (c - begin) * stride, stride);
     }
-    for (; c < end; c += width)
-      advance<V, How>(kernel, state, c, all, kernel.template token<V>(t, c, all),
-                      to + (c - begin) * stride, stride);
+    for_each_register<V>(c, end, [&](index_t i) {
+      advance<V, How>(kernel, state, i, all, kernel.template token<V>(t, i, all),
+                      to + (i - begin) * stride, stride);
+    });
   }
 }
 

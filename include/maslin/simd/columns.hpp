@@ -137,6 +137,100 @@ inline void scatter_pieces(vector_t<S, Width> x, const Address& address, int fir
   }
 }
 
+/// Half registers side by side: the lower halves of a and b, or the upper ones.
+template <int Width, bool Upper>
+struct halves {
+  static constexpr int at(int i) {
+    const int within = i % (Width / 2) + (Upper ? Width / 2 : 0);
+    return i < Width / 2 ? within : Width + within;
+  }
+};
+template <bool Upper, class S, int Width, class R>
+[[nodiscard]] inline R side_by_side(R a, R b) noexcept {
+  return shuffle<halves<Width, Upper>>(a, b, std::make_integer_sequence<int, Width>{});
+}
+
+/// True where a register has two pieces of 128 bits and rows of C numbers can be moved a register at a
+/// time: half the loads and stores of pieces. Rows of one piece must then be dense.
+template <class V, int C, class Count>
+inline constexpr bool paired_rows = lane<V>::width == 2 * piece<typename lane<V>::scalar> &&
+                                    (C == piece<typename lane<V>::scalar> ||
+                                     C % lane<V>::width == 0) &&
+                                    std::is_same_v<Count, all_lanes<V>>;
+
+/// Rows r and r + K of K columns, low and high half of w[r], from registers of memory: for each r two
+/// neighbours in a row of 2 K columns, or two rows of K.
+template <class V, int C>
+inline void load_paired(const typename lane<V>::scalar* p, index_t apart,
+                        V (&out)[static_cast<std::size_t>(C)]) noexcept {
+  using S = typename lane<V>::scalar;
+  constexpr int W = lane<V>::width, K = piece<S>;
+  const auto at = [&](index_t i) {
+    raw<V> x;
+    std::memcpy(&x, p + i, sizeof x);
+    return x;
+  };
+  const auto turn = [&](raw<V>(&w)[static_cast<std::size_t>(K)], int column) {
+    transpose_pieces<S, W>(w);
+    each<K>([&](int j) { out[column + j] = from_raw<V>(w[j]); });
+  };
+  raw<V> first[static_cast<std::size_t>(K)];
+  if constexpr (C == K) {
+    each<K / 2>([&](int j) {
+      const raw<V> low = at(2 * j * K), high = at((2 * j + K) * K);
+      first[2 * j] = side_by_side<false, S, W>(low, high);
+      first[2 * j + 1] = side_by_side<true, S, W>(low, high);
+    });
+    turn(first, 0);
+  } else {
+    each<C / W>([&](int q) {
+      raw<V> second[static_cast<std::size_t>(K)];
+      each<K>([&](int j) {
+        const raw<V> low = at(j * apart + q * W), high = at((j + K) * apart + q * W);
+        first[j] = side_by_side<false, S, W>(low, high);
+        second[j] = side_by_side<true, S, W>(low, high);
+      });
+      turn(first, q * W);
+      turn(second, q * W + K);
+    });
+  }
+}
+
+/// The inverse.
+template <bool Past, class V, int C>
+inline void store_paired(typename lane<V>::scalar* p, index_t apart,
+                         const V (&in)[static_cast<std::size_t>(C)]) noexcept {
+  using S = typename lane<V>::scalar;
+  constexpr int W = lane<V>::width, K = piece<S>;
+  const auto turned = [&](raw<V>(&w)[static_cast<std::size_t>(K)], int column) {
+    each<K>([&](int j) { w[j] = to_raw(in[column + j]); });
+    transpose_pieces<S, W>(w);
+  };
+  raw<V> first[static_cast<std::size_t>(K)];
+  if constexpr (C == K) {
+    turned(first, 0);
+    each<2>([&](int half) {
+      each<K / 2>([&](int j) {
+        const raw<V> a = first[2 * j], b = first[2 * j + 1];
+        put<Past>(p + (2 * j + half * K) * K,
+                  half == 0 ? side_by_side<false, S, W>(a, b) : side_by_side<true, S, W>(a, b));
+      });
+    });
+  } else {
+    each<C / W>([&](int q) {
+      raw<V> second[static_cast<std::size_t>(K)];
+      turned(first, q * W);
+      turned(second, q * W + K);
+      each<K>([&](int j) {
+        put<Past>(p + j * apart + q * W, side_by_side<false, S, W>(first[j], second[j]));
+      });
+      each<K>([&](int j) {
+        put<Past>(p + (j + K) * apart + q * W, side_by_side<true, S, W>(first[j], second[j]));
+      });
+    });
+  }
+}
+
 /// f(stride), with a stride known to the compiler where short rows are dense, as they mostly are.
 template <int C, class F>
 inline void with_stride(index_t stride, const F& f) {
@@ -219,6 +313,9 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Coun
   if constexpr (W == 1) {
     for (int c = 0; c < C; ++c) out[c] = p[c];
   } else if constexpr (C >= detail::piece<S>) {
+    constexpr int K = detail::piece<S>;
+    if constexpr (detail::paired_rows<V, C, Count>)
+      if (C > K || stride == C) return detail::load_paired<V, C>(p, stride, out);
     detail::with_stride<C>(stride, [&](auto apart) {
       load_columns_of<V, C>(
           [&](int r) {
@@ -235,6 +332,16 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Coun
       } else if constexpr (detail::flat_rows<V, C, Count>) {
         detail::raw<V> in[static_cast<std::size_t>(C)];
         for (int c = 0; c < C; ++c) std::memcpy(&in[c], p + c * W, sizeof in[c]);
+        if constexpr (C == 2 && W == 2 * detail::piece<S> && W == 8) {
+          // Halves first: shuffles inside pieces then sort the columns, which cost less than across.
+          const auto low = detail::side_by_side<false, S, W>(in[0], in[1]);
+          const auto high = detail::side_by_side<true, S, W>(in[0], in[1]);
+          out[0] =
+              detail::from_raw<V>(__builtin_shufflevector(low, high, 0, 2, 8, 10, 4, 6, 12, 14));
+          out[1] =
+              detail::from_raw<V>(__builtin_shufflevector(low, high, 1, 3, 9, 11, 5, 7, 13, 15));
+          return;
+        }
         out[0] = detail::from_raw<V>(detail::fold<detail::split, W, C, 0>(in));
         out[1] = detail::from_raw<V>(detail::fold<detail::split, W, C, 1>(in));
         if constexpr (C == 3)
@@ -268,6 +375,8 @@ inline void store_columns(typename lane<V>::scalar* p, index_t stride, Count n,
     for (int c = 0; c < C; ++c) p[c] = in[c];
   } else if constexpr (C >= detail::piece<S>) {
     constexpr int K = detail::piece<S>;
+    if constexpr (detail::paired_rows<V, C, Count>)
+      if (C > K || stride == C) return detail::store_paired<Past, V, C>(p, stride, in);
     detail::with_stride<C>(stride, [&](auto apart) {
       each<(C + K - 1) / K>([&](int q) {
         const int column = q * K + K <= C ? q * K : C - K;

@@ -224,10 +224,10 @@ template <class V>
   return L::select(normal, inside[0], outside);
 }
 
-/// x[k] <- exp(x[k]) for x <= 0 as the weight of a softmax, K of them side by side: x is a score less
-/// the largest one, which rounding may leave a little above 0. The product x log2(e) is formed twice
-/// and never rounded, as in `exp2_normal`; the power of two is a factor here, so that every NaN stays
-/// one: eight slots of the fma pipes in float.
+/// x[k] <- exp(x[k]) for x <= 0 as the weights of a softmax, K of them side by side: x is a score less the
+/// largest one, which rounding may leave a little above 0. The product x log2(e) is formed twice and never
+/// rounded, as in `exp2_normal`; the power of two is a factor here, so that every NaN stays one: eight
+/// slots of the fma pipes in float.
 /// numerics  relative error at most 3 u + |x| u / 4 in float (log2(e) itself is rounded; |x| u more
 ///           outside the FMA family), 2 u + |x| u / 4 in double; exp(0) = 1; 0 below -88 (double:
 ///           -709); NaN stays NaN
@@ -239,23 +239,24 @@ template <int K, class V>
   constexpr int last = static_cast<int>(std::size(C::c)) - 1;
   const V magic = L::broadcast(exp_constants<S>::magic);
   const V log2e = L::broadcast(exp_constants<S>::log2e);
-  V shifted[static_cast<std::size_t>(K)], r[static_cast<std::size_t>(K)];
-  unrolled<K>([&](auto k) { r[k] = L::max(L::broadcast(exp_constants<S>::lowest), x[k]); });
-  unrolled<K>([&](auto k) { shifted[k] = L::fma(r[k], log2e, magic); });
-  unrolled<K>([&](auto k) { r[k] = L::fma(r[k], log2e, magic - shifted[k]); });
-  unrolled<K>([&](auto k) { x[k] = L::broadcast(C::c[last]); });
+  const V lowest = L::broadcast(exp_constants<S>::lowest);
+  V scale[static_cast<std::size_t>(K)], p[static_cast<std::size_t>(K)];
+  unrolled<K>([&](auto k) { x[k] = L::max(lowest, x[k]); });
+  unrolled<K>([&](auto k) { scale[k] = L::fma(x[k], log2e, magic); });
+  unrolled<K>([&](auto k) { x[k] = L::fma(x[k], log2e, magic - scale[k]); });
+  unrolled<K>([&](auto k) { scale[k] = L::to_exponent(scale[k]); });
+  unrolled<K>([&](auto k) { p[k] = L::broadcast(C::c[last]); });
   unrolled<last>([&](auto i) {
-    unrolled<K>([&](auto k) { x[k] = L::fma(x[k], r[k], L::broadcast(C::c[last - 1 - i])); });
+    unrolled<K>([&](auto k) { p[k] = L::fma(p[k], x[k], L::broadcast(C::c[last - 1 - i])); });
   });
-  unrolled<K>([&](auto k) { x[k] = L::fma(x[k], r[k], L::broadcast(S(1))); });
-  unrolled<K>([&](auto k) { x[k] = x[k] * L::to_exponent(shifted[k]); });
+  unrolled<K>([&](auto k) { x[k] = L::fma(p[k], x[k], L::broadcast(S(1))) * scale[k]; });
 }
-/// The same of one.
+/// One of them.
 template <class V>
 [[nodiscard, gnu::always_inline]] inline V exp_weight(V x) noexcept {
-  V all[1] = {x};
-  exp_weights<1>(all);
-  return all[0];
+  V one[1] = {x};
+  exp_weights<1>(one);
+  return one[0];
 }
 
 /// c[0] + c[1] x + ... by Horner's rule.

@@ -37,9 +37,9 @@ inline void prefetch_shifted(const void* p) noexcept {
   });
 }
 /// For a walk towards higher addresses.
-template <index_t Bytes>
+template <index_t Bytes, index_t Distance = fetch_ahead>
 inline void prefetch_ahead(const void* p) noexcept {
-  prefetch_shifted<Bytes, fetch_ahead>(p);
+  prefetch_shifted<Bytes, Distance>(p);
 }
 /// For a walk towards lower ones.
 template <index_t Bytes>
