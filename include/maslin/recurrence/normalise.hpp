@@ -16,8 +16,8 @@ namespace detail {
 template <class V>
 inline constexpr auto infinity = std::numeric_limits<typename lane<V>::scalar>::infinity();
 
-/// A row whose largest logit is infinite: `one` for each entry of +inf, else `none`; all `none` for a dead
-/// row, all -inf. A NaN among the logits makes them all NaN.
+/// Rows whose largest logit is infinite: `one` for each entry of +inf, `none` for the others; all `none`
+/// in a dead row, of -inf alone. A NaN among the logits makes them all NaN.
 template <class V, std::size_t K>
 [[gnu::noinline]] inline void special_softmax(const V (&z)[K], V largest, V one, V none,
                                               V (&w)[K]) noexcept {
@@ -154,7 +154,15 @@ template <std::size_t K, std::size_t R, class V>
       x[2 * r + 1] = L::select(second, top, e[r]);
     });
   } else {
-    simd::exp_weights<static_cast<int>(R * K)>(x);
+    // Four at a time: more would not fit in registers.
+    constexpr std::size_t total = R * K;
+    unrolled<static_cast<int>((total + 3) / 4)>([&](auto q) {
+      constexpr std::size_t first = 4 * q, count = total - first < 4 ? total - first : 4;
+      V part[count];
+      unrolled<static_cast<int>(count)>([&](auto k) { part[k] = x[first + k]; });
+      simd::exp_weights<static_cast<int>(count)>(part);
+      unrolled<static_cast<int>(count)>([&](auto k) { x[first + k] = part[k]; });
+    });
   }
 }
 

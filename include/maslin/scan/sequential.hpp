@@ -15,7 +15,8 @@
 ///
 /// and, where they make it faster,
 ///   weights                            numbers a channel of what is costly in a token, 0 if nothing
-///   weigh<V>(t, c, n, to)              writes them, lanes side by side
+///   weigh<V>(t, c, n, to)              begins them, lanes side by side
+///   raise<V>(to, n)                    finishes those of n registers of channels, all of them at once
 ///   weighed_token<V>(t, c, n, from)    the token from them, the same bits as token<V>(t, c, n)
 ///   stream<V>(to, h)                   emit of all lanes, dense, past the cache
 ///   twins                              true: two registers at once, where one would wait for long
