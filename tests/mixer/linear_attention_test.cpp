@@ -22,7 +22,7 @@ TEMPLATE_TEST_CASE("linear attention of every size keeps its error bound and its
   const matrix_sizes sizes[] = {{2, 9, 1, 1, 1},          {1, 21, 3, 5, 7, 1, 3, 3},
                                 {2, 33, 4, 16, 16, 2, 2}, {1, 70, 2, 17, 19, 2, 1, 1},
                                 {1, 40, 1, 33, 37},       {1, 13, 2, 4, 90},
-                                {1, 300, 1, 8, 3}};
+                                {1, 300, 1, 8, 3},        {1, 67, 4, 9, 18, 1, 1}};
   for (matrix_sizes n : sizes) {
     n.normalised = n.K != 5 && n.E != 90;
     const auto a = make_matrix_arrays<TestType>(n, static_cast<std::uint64_t>(n.K * n.E));

@@ -89,16 +89,15 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
   template <class V>
   void walk_chunks(const scan::head_span<S>& span, index_t chunk) const noexcept {
     const desk d(span.scratch, *this, chunk);
-    for (index_t t = 0; t < span.length; t += chunk)
+    for (index_t t = 0; t < span.length; t += chunk) {
+      const index_t n = std::min(chunk, span.length - t);
       for (index_t i = 0; i < span.heads; ++i) {
-        const bool last = i + 1 == span.heads;
         const linear_chunks head = entered(span.head + i);
         if (i == 0 || !head.shares_rows(entered(span.head + i - 1)))
-          head.template prepare_rows<V>(d, t, std::min(chunk, span.length - t));
-        head.template walk_chunk<V>(
-            d, span.one(i), t, std::min(chunk, span.length - t),
-            {entered(span.head + (last ? 0 : i + 1)), last ? t + chunk : t});
+          head.template prepare_rows<V>(d, t, n);
+        head.template walk_chunk<V>(d, span.one(i), t, n, this->after(span, i, t, n));
       }
+    }
   }
 
  private:
@@ -129,7 +128,8 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
     if constexpr (Axis == decay_axis::head) fade<V>(d, t, n);
     const auto state = matrix::matrix_of(span, K);
     simd::multiply<V>(d.result, d.query.read(), state.read(), {.nothing = true}, n, columns, K);
-    next.head.fetch(span, next.t, std::clamp(span.length - next.t, index_t{0}, n));
+    next.sequence.entered(next.head).fetch(span, next.t,
+                                           std::clamp(span.length - next.t, index_t{0}, n));
     const simd::begin_with<S> faded{.scale = Axis == decay_axis::head ? d.prefix : nullptr};
     const panels y{this->out.at(t) + first, this->out.rows.time, wide};
     if (normalised) {

@@ -63,18 +63,21 @@ struct linear_kernel {
   template <class V>
   void walk(const scan::head_span<S>& span) const noexcept {
     for (index_t t = 0; t < span.length; t += block)
-      for (index_t i = 0; i < span.heads; ++i) {
-        const bool last = i + 1 == span.heads;
-        const coming next{entered(span.head + (last ? 0 : i + 1)), last ? t + block : t};
-        entered(span.head + i).template walk_block<V>(span.one(i), t, next);
-      }
+      for (index_t i = 0; i < span.heads; ++i)
+        entered(span.head + i).template walk_block<V>(span.one(i), t, after(span, i, t, block));
   }
 
-  /// The head and the tokens that come next.
+  /// The head and the token that come next.
   struct coming {
-    const linear_kernel& head;
-    index_t t;
+    const linear_kernel& sequence;  // of no head yet
+    index_t head, t;
   };
+  /// What comes after head i of a span and `n` tokens from t on.
+  [[nodiscard]] coming after(const scan::head_span<S>& span, index_t i, index_t t,
+                             index_t n) const noexcept {
+    if (i + 1 < span.heads) return {*this, span.head + i + 1, t};
+    return {*this, span.head, t + n};
+  }
 
   /// The tokens of a head from t on, at most `block`.
   template <class V>
@@ -186,6 +189,7 @@ struct linear_kernel {
                const coming& next) const noexcept {
     const index_t count = matrix::columns_of(span, E);
     const index_t more = std::clamp(span.length - next.t, index_t{0}, block);
+    const linear_kernel head = next.sequence.entered(next.head);
     index_t fetched = 0;
     matrix::for_each_piece<V, tile_registers, 1>(count, [&](auto registers, index_t c, auto lanes) {
       strip<V, registers()> x;
@@ -193,7 +197,7 @@ struct linear_kernel {
       walk_strip(x, rows, matrix::matrix_of(span, K), n, c, [&](index_t i) {
         // As many tokens as these columns and rows of the state are of all.
         const index_t until = more * (c * K + std::min(x.columns, count - c) * i) / (count * K);
-        for (; fetched < until; ++fetched) next.head.fetch(span, next.t + fetched, 1);
+        for (; fetched < until; ++fetched) head.fetch(span, next.t + fetched, 1);
       });
       give_outputs(x, rows, span, t, n, c, lanes);
     });
