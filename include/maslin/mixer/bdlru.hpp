@@ -259,6 +259,8 @@ struct bdlru {
     static constexpr int weights = maslin::recurrence::costly_weights<N> ? M * (M + 1) : 0;
     static constexpr bool wide_lanes = true;
     static constexpr int arrays = 2;
+    /// Gates are what a run reads most of: it is worth a thread if they are.
+    static constexpr index_t run_bytes = scan::run_bytes / (M + 1);
     static constexpr auto costs =
         weights > 0 ? scan::cost_family::block_weighed : scan::cost_family::block;
 

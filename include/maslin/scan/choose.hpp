@@ -62,11 +62,12 @@ struct machine_costs {
   double cached_byte;    ///< to move a byte through the caches of one core
   double streamed_byte;  ///< from and to memory, by one core
   double shared_byte;    ///< from and to memory, by all cores together
+  double apart;          ///< times as much for each, where a row is shared out in runs of channels
   index_t near;          ///< bytes that stay close to a core from one pass to the next
   index_t far;           ///< bytes of a call that come from far away
 };
 inline constexpr machine_costs machine{
-    6000, 0.016, 0.045, 0.010, index_t{448} << 10, index_t{8} << 20};
+    6000, 0.016, 0.045, 0.010, 1.5, index_t{448} << 10, index_t{8} << 20};
 
 /// What the choice depends on.
 struct scan_shape {
@@ -112,10 +113,11 @@ namespace detail {
   return std::max(c.rows, c.step * static_cast<double>(channels));
 }
 
-/// Memory is waited for while nothing else is: the larger of both, and what threads cost.
+/// Memory is waited for while nothing else is: the larger of both, and what threads cost. A byte
+/// counts `times`.
 [[nodiscard]] constexpr double time_of(double compute, const scan_shape& of, index_t workers,
-                                       int threads) noexcept {
-  const auto w = static_cast<double>(workers), bytes = static_cast<double>(of.bytes);
+                                       int threads, double times = 1) noexcept {
+  const auto w = static_cast<double>(workers), bytes = times * static_cast<double>(of.bytes);
   const double moved = of.bytes < exec::streaming_bytes
                            ? bytes * machine.cached_byte / w
                            : bytes * std::max(machine.streamed_byte / w, machine.shared_byte);
@@ -131,7 +133,9 @@ namespace detail {
   const index_t rounds = (tasks + workers - 1) / workers;
   const double longest = static_cast<double>(of.tokens) / static_cast<double>(of.sequences);
   const double task = longest * token_in_order(c, of, (of.channels + runs - 1) / runs);
-  return {false, threads, time_of(task * static_cast<double>(rounds), of, workers, threads)};
+  return {false, threads,
+          time_of(task * static_cast<double>(rounds), of, workers, threads,
+                  runs > 1 ? machine.apart : 1)};
 }
 
 [[nodiscard]] constexpr choice in_chunks(const unit_costs& c, const scan_shape& of,

@@ -47,6 +47,9 @@ struct source {
   }
 };
 
+/// A channel run shorter than this many bytes a row gains no bandwidth from a thread of its own.
+inline constexpr index_t run_bytes = 4096;
+
 namespace detail {
 
 template <class Policy>
@@ -56,16 +59,13 @@ inline constexpr bool is_policy =
 template <class Executor, class Policy>
 inline constexpr bool is_policy<exec::bound_policy<Executor, Policy>> = is_policy<Policy>;
 
-/// A channel run shorter than this many bytes a row gains no bandwidth from a thread of its own.
-inline constexpr index_t run_bytes = 4096;
-
 /// The same for a kernel that says otherwise.
 template <class Kernel>
 inline constexpr index_t run_bytes_of = [] {
   if constexpr (requires { Kernel::run_bytes; })
     return Kernel::run_bytes;
   else
-    return run_bytes;
+    return scan::run_bytes;
 }();
 
 /// Runs of channels that are worth a thread, at least 1.
