@@ -137,6 +137,32 @@ TEST_CASE("dense blocks give the bytes of a plain loop", "[mixer][generalized]")
   REQUIRE(difference_of(want, stage.result()) == "");
 }
 
+TEST_CASE("rows of whole KiB, which have a line between them, give the bytes of a plain loop",
+          "[mixer][generalized]") {
+  const auto check = []<class S>(S, const auto& c, index_t E) {
+    using P = typename std::remove_cvref_t<decltype(c)>::type;
+    const auto p = make_rows<S>(c.reads, {2, 21, 1, E}, 45);
+    rows_stage<S, P> stage(c.pattern, p);
+    const auto want = full_solve(c.reads, p);
+    REQUIRE(difference_of(want, stage.run()) == "");
+    REQUIRE(difference_of(want, stage.run(exec::scalar{})) == "");
+    stage.forget();
+    auto first = stage.fresh(), second = stage.fresh();
+    CHECK(first.stride() == E + 64 / static_cast<index_t>(sizeof(S)));
+    stage.scan(exec::sequential{}, 0, 9, first);
+    std::stringstream store;
+    first.save(store);
+    second.load(store);
+    REQUIRE(second == first);
+    stage.decode(9, 12, second);
+    stage.scan(exec::sequential{.threads = 2}, 12, 21, second);
+    REQUIRE(difference_of(want, stage.result()) == "");
+  };
+  check(float{}, power2_case(), 256);
+  check(double{}, cached_square1_case(), 128);
+  check(float{}, dense_case(), 512);
+}
+
 TEST_CASE("a decode that evicts equals the full solve, and keeps what the model says",
           "[mixer][generalized]") {
   const auto check = [](const auto& pattern, const auto& distance) {
