@@ -5,7 +5,6 @@
 /// Forward substitution where tokens read at fixed distances: rows lie in a ring, position p in entry
 /// p mod entries, so that from token to token every read goes on by one entry.
 
-#include <maslin/pattern/table.hpp>
 #include <maslin/scan/rows.hpp>
 
 #include <type_traits>
@@ -29,16 +28,16 @@ struct row_system {
 namespace detail {
 
 /// Where the rows lie that one token after the other reads, by level.
-template <class S>
+template <class S, class Levels>
 struct ring_walk {
   const row_system<S>& of;
-  const pattern::table& levels;
+  const Levels& levels;
   index_t* offset;  // of as many as there are levels, from `rows`
   index_t t = 0;    // the next token,
   index_t newest;   // its entry,
   index_t active;   // and the levels that it reads
 
-  ring_walk(const row_system<S>& s, const pattern::table& of_levels, index_t* memory) noexcept
+  ring_walk(const row_system<S>& s, const Levels& of_levels, index_t* memory) noexcept
       : of(s),
         levels(of_levels),
         offset(memory),
@@ -65,8 +64,8 @@ struct ring_walk {
 };
 
 /// A piece of the channels of one token.
-template <class V, int C, class N, class S>
-void ring_piece(const ring_walk<S>& w, index_t e, N n) noexcept {
+template <class V, int C, class N, class S, class Levels>
+void ring_piece(const ring_walk<S, Levels>& w, index_t e, N n) noexcept {
   using L = lane<V>;
   const row_system<S>& s = w.of;
   S* const rows = s.rows + e;
@@ -88,12 +87,12 @@ void ring_piece(const ring_walk<S>& w, index_t e, N n) noexcept {
 }  // namespace detail
 
 /// Solves `length` tokens of channels e .. e + count - 1, each reading the rows at the distances of
-/// `levels`; `offsets` is memory for as many numbers as there are levels.
-template <class V, class S>
-void solve_ring(const row_system<S>& s, const pattern::table& levels, index_t* offsets,
-                index_t length, index_t e, index_t count) noexcept {
+/// `levels`, a pattern::table; `offsets` is memory for as many numbers as there are levels.
+template <class V, class S, class Levels>
+void solve_ring(const row_system<S>& s, const Levels& levels, index_t* offsets, index_t length,
+                index_t e, index_t count) noexcept {
   if (length == 0) return;
-  detail::ring_walk<S> w(s, levels, offsets);
+  detail::ring_walk<S, Levels> w(s, levels, offsets);
   for (;;) {
     for_each_piece<V, 8, 4, 1>(count,
                                [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
