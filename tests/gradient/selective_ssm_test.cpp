@@ -306,7 +306,7 @@ TEST_CASE(
   const size most{96, 64, 96, 1, 100};
 #endif
   for (const auto& [D, N, writes, reads, T] :
-       {size{200, 3, 5, 2, 9}, size{20, 256, 1, 4, 5}, most}) {
+       {size{200, 3, 5, 2, 9}, size{20, 256, 1, 4, 5}, size{48, 12, 48, 16, 40}, most}) {
     const auto p = mixer.of({D, N, writes, reads, 3}, 2, T, r);
     gradient_law::truth(mixer, p, worst);
     gradient_law::batch(mixer, p, r);
