@@ -138,6 +138,16 @@ inline void softmax_exponents(const V (&z)[K], V (&x)[K]) noexcept {
   });
 }
 
+/// x_k <- exp(x_k) for x_k <= 0. The quick form rounds a product outside the FMA family; there the one
+/// that does not serves.
+template <int K, class V>
+[[gnu::always_inline]] inline void exps_of(V (&x)[static_cast<std::size_t>(K)]) noexcept {
+  if constexpr (fused_family)
+    simd::exp_weights<K>(x);
+  else
+    unrolled<K>([&](auto k) { x[k] = simd::exp_nonpositive(x[k]); });
+}
+
 /// w_k = exp(z_k - max z) of R rows; the largest of each is 1.
 template <std::size_t K, std::size_t R, class V>
 [[gnu::always_inline]] inline void softmax_powers(V (&x)[R * K]) noexcept {
@@ -146,7 +156,7 @@ template <std::size_t K, std::size_t R, class V>
     const V zero = L::broadcast(typename L::scalar(0));
     V e[R];
     unrolled<R>([&](auto r) { e[r] = zero - L::abs(x[2 * r]); });
-    simd::exp_weights<static_cast<int>(R)>(e);
+    exps_of<static_cast<int>(R)>(e);
     unrolled<R>([&](auto r) {
       const auto second = x[2 * r] < zero;
       const V top = x[2 * r + 1];
@@ -160,7 +170,7 @@ template <std::size_t K, std::size_t R, class V>
       constexpr std::size_t first = 4 * q, count = total - first < 4 ? total - first : 4;
       V part[count];
       unrolled<static_cast<int>(count)>([&](auto k) { part[k] = x[first + k]; });
-      simd::exp_weights<static_cast<int>(count)>(part);
+      exps_of<static_cast<int>(count)>(part);
       unrolled<static_cast<int>(count)>([&](auto k) { x[first + k] = part[k]; });
     });
   }
@@ -263,10 +273,10 @@ inline void gate_shares(const V (&w)[K], V (&p)[K]) noexcept {
 ///   p_k = phi(z_k) / n                                       (arXiv 2602.12021)
 ///
 /// numerics  each p_k within (K + 8) u relative for ordinary logits (softmax and sigmoid_l1: and
-///           |z_k - max z| u more, what rounding the exponent costs); a row of -inf gives zeros, c
-///           entries of +inf share 1 (by sign in lin_l1; sigmoid and tanh saturate instead); a norm
-///           below the smallest normal number gives zeros; a NaN logit makes its whole row NaN, and
-///           no other row
+///           |z_k - max z| u more, what rounding the exponent costs, with a quarter of it for log2(e)
+///           in softmax of the FMA family); a row of -inf gives zeros, c entries of +inf share 1 (by
+///           sign in lin_l1; sigmoid and tanh saturate instead); a norm below the smallest normal
+///           number gives zeros; a NaN logit makes its whole row NaN, and no other row
 /// cost      softmax, tanh_l1: K exp (softmax with K = 2: one), sigmoid_l1: K + 1; one division, K
 ///           more for sigmoid_l1 and tanh_l1
 template <normalise N, class V, std::size_t K>
