@@ -65,6 +65,23 @@ TEST_CASE("the choice is a value of the shape", "[scan][choose]") {
   CHECK(scan::choose(diagonal_shape(0, 1024, 16)).threads == 1);
 }
 
+TEST_CASE("gates are what runs of channels are cut by; wide orders take runs, narrow ones chunks",
+          "[scan][choose]") {
+  const auto companion = [](int order) {
+    auto of = diagonal_shape(1 << 16, 1024, 16);
+    of.family = scan::cost_family::companion;
+    of.order = order;
+    of.runs = order + 1;  // 4 KiB of gates each
+    of.bytes = 4 * (order + 3) * of.tokens * of.channels;
+    of.chunk = scan::chunk_for(4 * (order + 3) * of.channels);
+    return of;
+  };
+  CHECK(scan::choose(companion(2)).chunks);
+  CHECK(scan::choose(companion(4)).chunks);
+  CHECK_FALSE(scan::choose(companion(8)).chunks);
+  CHECK(scan::choose(companion(8)).threads == 16);
+}
+
 TEST_CASE("few channels go into lanes as long as that pays", "[scan][choose]") {
   for (const index_t tokens : {1 << 12, 1 << 16}) {
     for (const index_t channels : {1, 2, 4, 5, 6})

@@ -62,7 +62,7 @@ struct machine_costs {
   double cached_byte;    ///< to move a byte through the caches of one core
   double streamed_byte;  ///< from and to memory, by one core
   double shared_byte;    ///< from and to memory, by all cores together
-  double apart;          ///< times as much for each, where a row is shared out in runs of channels
+  double apart;          ///< times streamed_byte, where a row is shared out in runs of channels
   index_t near;          ///< bytes that stay close to a core from one pass to the next
   index_t far;           ///< bytes of a call that come from far away
 };
@@ -113,14 +113,15 @@ namespace detail {
   return std::max(c.rows, c.step * static_cast<double>(channels));
 }
 
-/// Memory is waited for while nothing else is: the larger of both, and what threads cost. A byte
-/// counts `times`.
+/// Memory is waited for while nothing else is: the larger of both, and what threads cost. A core
+/// takes `times` as long for a byte.
 [[nodiscard]] constexpr double time_of(double compute, const scan_shape& of, index_t workers,
                                        int threads, double times = 1) noexcept {
-  const auto w = static_cast<double>(workers), bytes = times * static_cast<double>(of.bytes);
-  const double moved = of.bytes < exec::streaming_bytes
-                           ? bytes * machine.cached_byte / w
-                           : bytes * std::max(machine.streamed_byte / w, machine.shared_byte);
+  const auto w = static_cast<double>(workers), bytes = static_cast<double>(of.bytes);
+  const double moved =
+      of.bytes < exec::streaming_bytes
+          ? bytes * machine.cached_byte / w
+          : bytes * std::max(times * machine.streamed_byte / w, machine.shared_byte);
   return std::max(compute, moved) + (threads > 1 ? machine.fork : 0);
 }
 
