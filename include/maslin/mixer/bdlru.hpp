@@ -176,12 +176,14 @@ struct bdlru {
   /// A token whose rows are normalised when the step asks for them. Natural gates have been
   /// transposed into lanes; grouped ones are read where they lie.
   /// How far ahead of their use gates are asked for, in bytes; 0: not at all. Measured: given gates are
-  /// one stream, which hardware prefetchers follow and far software prefetch slows; arithmetic between
-  /// loads keeps them from running ahead of normalised ones.
-  static constexpr index_t fetch_distance = N != normalise::none ? 2048
-                                            : M < 4              ? 1024
-                                            : M < 8              ? 512
-                                                                 : 0;
+  /// one stream, which hardware prefetchers follow and far software prefetch slows, unless rows of 8 in
+  /// natural order are read to and fro; arithmetic between loads keeps them from running ahead of
+  /// normalised ones.
+  static constexpr index_t fetch_distance = N != normalise::none      ? 2048
+                                            : M < 4                   ? 1024
+                                            : M < 8                   ? 512
+                                            : Order == gates::natural ? simd::fetch_ahead
+                                                                      : 0;
 
   template <class V, class N_>
   struct lazy_token {
