@@ -302,8 +302,8 @@ struct bdlru {
       for (int i = 0; i < M; ++i) weigh_row(i);
     }
     template <class V>
-    static void raise(S* weights, index_t n) noexcept {
-      maslin::recurrence::raise_rows<N, std::size_t{M} + 1, V>(weights, n * M);
+    static void raise(S* exponents, index_t n) noexcept {
+      maslin::recurrence::raise_rows<N, std::size_t{M} + 1, V>(exponents, n * M);
     }
     template <class V, class N_>
     [[nodiscard]] weighed<V> weighed_token(index_t t, index_t c, N_ n,

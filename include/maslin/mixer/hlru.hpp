@@ -337,8 +337,8 @@ struct hlru {
       each<M + 1>([&](int k) { lane<V>::store(to + k * lane<V>::width, w[k]); });
     }
     template <class V>
-    static void raise(S* weights, index_t n) noexcept {
-      maslin::recurrence::raise_rows<N, std::size_t{M} + 1, V>(weights, n);
+    static void raise(S* exponents, index_t n) noexcept {
+      maslin::recurrence::raise_rows<N, std::size_t{M} + 1, V>(exponents, n);
     }
     template <class V, class N_>
     [[nodiscard]] weighed<V, N_> weighed_token(index_t t, index_t c, N_ n,

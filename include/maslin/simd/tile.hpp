@@ -235,14 +235,16 @@ void multiply(const panels<typename lane<V>::scalar>& out,
         go(std::integral_constant<int, 1>{});
     };
     if constexpr (detail::upper<T>) {
-      for (index_t end = m; end > 0;)
+      index_t end = m;
+      while (end > 0)
         next(end - (end - 1) / panel_columns * panel_columns,
              [&]<int R>(std::integral_constant<int, R> rows) {
                end -= R;
                tile(rows, end);
              });
     } else {
-      for (index_t i = 0; i < m;)
+      index_t i = 0;
+      while (i < m)
         next(std::min(i / panel_columns * panel_columns + panel_columns, m) - i,
              [&]<int R>(std::integral_constant<int, R> rows) {
                tile(rows, i);
