@@ -49,7 +49,10 @@ std::vector<workload> plan_of(const settings& s, const options& o) {
 /// The command line and the day.
 std::string command_of(int argc, char** argv) {
   std::string text;
-  for (int i = 0; i < argc; ++i) text += (i == 0 ? "" : " ") + std::string(argv[i]);
+  for (int i = 0; i < argc; ++i) {
+    if (i > 0) text += ' ';
+    text += argv[i];
+  }
   const std::time_t now = std::time(nullptr);
   char day[32];
   std::strftime(day, sizeof day, ", %Y-%m-%d", std::localtime(&now));
