@@ -3,8 +3,9 @@
 /// \file
 /// What the table of scan/choose.hpp is made of, and what it is worth: `policies table` measures its
 /// rows, `policies` holds exec::automatic beside every fixed policy on a grid of shapes and prints
-/// the ratio to the best of them (`policies grid FAMILY` one family of the table, with 1 thread);
-/// `policies T D` measures the wide shapes of so many tokens and channels with 1 thread and all.
+/// the ratio to the best of them, with 1, 2, 4 ... threads (`policies grid FAMILY [THREADS]` one family
+/// of the table, or `all`, with 1 thread or so many); `policies T D` measures the wide shapes of so many
+/// tokens and channels with 1 thread and all.
 
 #include "grid.hpp"
 #include "support/clock.hpp"
@@ -181,10 +182,12 @@ void for_rows(const F& f) {
   f.template operator()<diagonal<std::complex<float>>>("complex_diagonal");
   f.template operator()<hlru<float, 2, normalise::none>>("companion");
   f.template operator()<hlru<float, 4, normalise::none>>("companion");
+  f.template operator()<hlru<float, 8, normalise::none>>("companion");
   f.template operator()<hlru<float, 2>>("companion_weighed");
   f.template operator()<hlru<float, 4>>("companion_weighed");
   f.template operator()<bdlru<float, 2, normalise::none>>("block");
   f.template operator()<bdlru<float, 4, normalise::none>>("block");
+  f.template operator()<bdlru<float, 8, normalise::none>>("block");
   f.template operator()<bdlru<float, 2>>("block_weighed");
   f.template operator()<bdlru<float, 4>>("block_weighed");
 }
@@ -196,7 +199,7 @@ int main(int count, char** words) {
     for_rows([]<class Mixer>(const char* family) { print_row<Mixer>(family); });
     return 0;
   }
-  const bool part = count == 3 && std::strcmp(words[1], "grid") == 0;
+  const bool part = count >= 3 && std::strcmp(words[1], "grid") == 0;
   if (count == 3 && !part) {
     const index_t T = std::atol(words[1]), D = std::atol(words[2]);
     triad();
@@ -204,10 +207,13 @@ int main(int count, char** words) {
     wide<bdlru<float, 4, normalise::none>>("bdlru, M 4", T / 4, D / 4);
     return 0;
   }
+  const bool every = !part || std::strcmp(words[2], "all") == 0;
+  const int least = part && count == 4 ? std::atoi(words[3]) : 1;
+  const int most = part ? least : exec::default_threads();
   verdict all;
-  for (int threads = 1; threads <= (part ? 1 : exec::default_threads()); threads *= 2)
+  for (int threads = least; threads <= most; threads *= 2)
     for_rows([&]<class Mixer>(const char* family) {
-      if (part && std::strcmp(family, words[2]) != 0) return;
+      if (!every && std::strcmp(family, words[2]) != 0) return;
       grid<Mixer>(std::string(family) + ", M " + std::to_string(synthetic<Mixer>::order), threads,
                   all);
     });

@@ -99,6 +99,20 @@ TEST_CASE("few channels go into lanes as long as that pays", "[scan][choose]") {
   CHECK_FALSE(scan::choose(of).chunks);
 }
 
+TEST_CASE("registers of 16 lanes have costs of their own", "[scan][choose]") {
+  // Seven channels fill most of 8 lanes, and less than half of 16.
+  auto of = diagonal_shape(1 << 16, 7, 1);
+  CHECK_FALSE(scan::choose(of).chunks);
+  of.lanes = 16;
+  CHECK(scan::choose(of).chunks);
+  // A row of order 8 is measured, not scaled: two channels of it are worth one unit of chunks.
+  of = diagonal_shape(1 << 12, 2, 1);
+  of.family = scan::cost_family::companion;
+  of.order = 8;
+  of.lanes = 16;
+  CHECK(scan::choose(of).chunks);
+}
+
 TEST_CASE("orders between and past the rows of the table are scaled from them", "[scan][choose]") {
   auto of = diagonal_shape(1 << 16, 64, 1);
   for (const auto family : {scan::cost_family::companion, scan::cost_family::companion_weighed,
