@@ -40,6 +40,8 @@ TEMPLATE_TEST_CASE("a number is a lane of one", "[core][lane][words]", float, do
   CHECK(L::fma(S(3), S(4), S(5)) == S(17));
   CHECK(L::max(S(3), S(4)) == S(4));
   CHECK(L::max(S(4), S(3)) == S(4));
+  CHECK(L::min(S(3), S(4)) == S(3));
+  CHECK(L::min(S(4), S(3)) == S(3));
   CHECK(L::select(true, S(1), S(2)) == S(1));
   CHECK(L::select(false, S(1), S(2)) == S(2));
   CHECK(L::any(true));
@@ -54,6 +56,7 @@ TEMPLATE_TEST_CASE("the larger of a NaN and a number is the second", "[core][lan
   const S nan = std::numeric_limits<S>::quiet_NaN();
   CHECK(L::max(nan, S(1)) == S(1));
   CHECK(std::isnan(L::max(S(1), nan)));
+  CHECK(std::isnan(L::min(S(1), nan)));
   CHECK(L::abs(S(-2)) == S(2));
   CHECK_FALSE(std::signbit(L::abs(S(-0.0))));
 }

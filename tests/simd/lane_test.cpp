@@ -117,7 +117,8 @@ TEMPLATE_TEST_CASE("every word of a lane means the same in registers and in scal
       c.push_back(any_number<S>(from));
     }
     const V x = register_of<V>(a), y = register_of<V>(b), z = register_of<V>(c);
-    const auto fmas = lanes_of(L::fma(x, y, z)), maxima = lanes_of(L::max(x, y));
+    const auto fmas = lanes_of(L::fma(x, y, z)), maxima = lanes_of(L::max(x, y)),
+               minima = lanes_of(L::min(x, y));
     const auto magnitudes = lanes_of(L::abs(x)), selected = lanes_of(L::select(x < y, y, z));
     const auto steps = lanes_of(maslin::carry_state(x, y, z));
     const auto quotients = lanes_of(L::div(x, y)), roots = lanes_of(L::sqrt(x));
@@ -126,7 +127,9 @@ TEMPLATE_TEST_CASE("every word of a lane means the same in registers and in scal
       fma = fma && same(fmas[l], scalar::fma(a[l], b[l], c[l]));
       carried = carried && same(steps[l], maslin::carry_state(a[l], b[l], c[l]));
       // Of a NaN and a number some targets take the NaN in either order.
-      if (!std::isnan(a[l])) max = max && same(maxima[l], scalar::max(a[l], b[l]));
+      if (!std::isnan(a[l]))
+        max = max && same(maxima[l], scalar::max(a[l], b[l])) &&
+              same(minima[l], scalar::min(a[l], b[l]));
       div = div && same(quotients[l], a[l] / b[l]);
       sqrt = sqrt && same(roots[l], std::sqrt(a[l])) && same(roots[l], scalar::sqrt(a[l]));
       abs = abs && same(magnitudes[l], scalar::abs(a[l]));

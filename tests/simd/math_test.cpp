@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// exp, exp_nonpositive, sigmoid, tanh and the parts of decays against the C library in a wider
+// exp, exp_nonpositive, sigmoid, softplus, silu, tanh and the parts of decays against the C library in a wider
 // type, in units in the last place. The usual run takes every 4,099th float and dense stretches
 // where errors are largest; the hidden test [.exhaustive] takes all 2^32.
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
 #include <maslin/core/config.hpp>
+#include <maslin/simd/activation.hpp>
 #include <maslin/simd/decay.hpp>
 #include <maslin/simd/lane.hpp>
 #include <maslin/simd/math.hpp>
@@ -208,6 +209,23 @@ struct softplus_function {
     return x >= (sizeof(S) == 4 ? S(-87.3) : S(-708.3));
   }
 };
+struct silu_function {
+  static constexpr bool monotone = false;
+  static constexpr double limit = maslin::fused_family ? 3 : 4;
+  template <class V>
+  static V of(V x) {
+    return simd::silu(x);
+  }
+  template <class R>
+  static R truth(R x) {
+    return x / (1 + std::exp(-x));
+  }
+  /// Where the sigmoid in it is a normal number.
+  template <class S>
+  static bool defined(S x) {
+    return x >= (sizeof(S) == 4 ? S(-87.3) : S(-708.3)) && x <= std::numeric_limits<S>::max();
+  }
+};
 struct phi1_function {
   static constexpr bool monotone = false;
   static constexpr double limit = 6;
@@ -350,8 +368,8 @@ bool same_lanes(V wide, S scalar) {
 
 TEMPLATE_TEST_CASE("functions of float are within their limits over a sample of all floats",
                    "[simd][math][ulp]", exp_function, exp_nonpositive_function, exp2_function,
-                   softplus_function, phi1_function, phi1_slope_function, sigmoid_function,
-                   tanh_function, kept_function, lost_function, log1p_function) {
+                   softplus_function, silu_function, phi1_function, phi1_slope_function,
+                   sigmoid_function, tanh_function, kept_function, lost_function, log1p_function) {
   findings<float> sample, dense;
   run<TestType>(every<float>(4099), sample);
   check<TestType>(sample);
@@ -361,8 +379,8 @@ TEMPLATE_TEST_CASE("functions of float are within their limits over a sample of 
 
 TEMPLATE_TEST_CASE("functions of double are within their limits over a sample of doubles",
                    "[simd][math][ulp]", exp_function, exp_nonpositive_function, exp2_function,
-                   softplus_function, phi1_function, phi1_slope_function, sigmoid_function,
-                   tanh_function, kept_function, lost_function, log1p_function) {
+                   softplus_function, silu_function, phi1_function, phi1_slope_function,
+                   sigmoid_function, tanh_function, kept_function, lost_function, log1p_function) {
   findings<double> sample, dense, usual;
   run<TestType>(every<double>(std::uint64_t(1) << 47 | 12345), sample);
   check<TestType>(sample);
@@ -377,8 +395,9 @@ TEMPLATE_TEST_CASE("functions of double are within their limits over a sample of
 
 TEMPLATE_TEST_CASE("functions of float are within their limits over all 2^32 floats",
                    "[.exhaustive][simd][math][ulp]", exp_function, exp_nonpositive_function,
-                   exp2_function, softplus_function, phi1_function, phi1_slope_function,
-                   sigmoid_function, tanh_function, kept_function, lost_function, log1p_function) {
+                   exp2_function, softplus_function, silu_function, phi1_function,
+                   phi1_slope_function, sigmoid_function, tanh_function, kept_function,
+                   lost_function, log1p_function) {
   findings<float> seen;
   constexpr std::uint32_t block = 1u << 16;
   for (std::uint32_t i = 0; i < 1u << 16; ++i)
@@ -438,6 +457,12 @@ TEMPLATE_TEST_CASE("exact results are exact", "[simd][math][exact]", float, doub
   CHECK(simd::softplus(S(100)) == S(100));
   CHECK(simd::softplus(inf) == inf);
   CHECK(std::isnan(simd::softplus(nan)));
+  CHECK(simd::silu(S(0)) == 0);
+  CHECK(simd::silu(std::numeric_limits<S>::lowest()) == 0);
+  CHECK(simd::silu(S(1000)) == S(1000));
+  CHECK(simd::silu(inf) == inf);
+  CHECK(std::isnan(simd::silu(-inf)));
+  CHECK(std::isnan(simd::silu(nan)));
   CHECK(simd::phi1(S(0), S(1)) == 1);
   CHECK(simd::phi1(std::numeric_limits<S>::min(), S(1)) == 1);
   CHECK(simd::phi1(S(-4e5), S(0)) == S(2.5e-6));
@@ -494,6 +519,7 @@ TEMPLATE_TEST_CASE("registers of every width give the scalar's bytes", "[simd][m
                        simd::exp_nonpositive(S(-std::abs(x)))) &&
             same_lanes(V(simd::exp2(wide, V(lane<V>::broadcast(S(1.5))))), simd::exp2(x, S(1.5))) &&
             same_lanes(V(simd::softplus(wide)), simd::softplus(x)) &&
+            same_lanes(V(simd::silu(wide)), simd::silu(x)) &&
             same_lanes(V(simd::phi1(wide, V(simd::exp(wide)))), simd::phi1(x, simd::exp(x))) &&
             same_lanes(phi1_slope_function::of(wide), phi1_slope_function::of(x)) &&
             same_lanes(V(simd::sigmoid(wide)), simd::sigmoid(x)) &&

@@ -56,6 +56,8 @@ struct lane<V> {
   }
   /// a > b ? a : b, so that an unordered comparison answers b.
   static constexpr V max(V a, V b) noexcept { return a > b ? a : b; }
+  /// a < b ? a : b, so that an unordered comparison answers b.
+  static constexpr V min(V a, V b) noexcept { return a < b ? a : b; }
   static constexpr V abs(V x) noexcept {
     if constexpr (std::floating_point<V>)
       return std::same_as<V, float> ? V(__builtin_fabsf(float(x))) : V(__builtin_fabs(double(x)));

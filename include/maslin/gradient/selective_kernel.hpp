@@ -118,7 +118,7 @@ struct selective_adjoint_kernel {
       const index_t k = c - x.begin;
       W raw = L::load(from + c, n);
       if (biases != nullptr) raw = raw + L::load(biases + c, n);
-      const W e = simd::exp_of_negated_size(raw), step = simd::softplus(raw, e);
+      const W e = simd::softplus_exp(raw), step = simd::softplus(raw, e);
       L::store(delta + k, step);
       L::store(drive + k, step * L::load(values + c, n));
       L::store(slope + k, simd::sigmoid(raw, e));

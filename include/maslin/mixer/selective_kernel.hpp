@@ -8,6 +8,7 @@
 #include <maslin/scan/call.hpp>
 #include <maslin/scan/sequential.hpp>
 #include <maslin/scan/state.hpp>
+#include <maslin/simd/activation.hpp>
 #include <maslin/simd/columns.hpp>
 #include <maslin/simd/math.hpp>
 #include <maslin/simd/stream.hpp>
@@ -257,7 +258,9 @@ struct selective_kernel {
   }
 
   [[nodiscard]] index_t offset(index_t c) const noexcept {
-    return c / scan::state_lanes * scan::state_lanes * N + c % scan::state_lanes;
+    const auto at = static_cast<std::size_t>(c),
+               lanes = static_cast<std::size_t>(scan::state_lanes);
+    return static_cast<index_t>(at / lanes * lanes) * N + static_cast<index_t>(at % lanes);
   }
 
   /// Decays of the tile, each times log2(e) for the Euler rule.
@@ -297,22 +300,34 @@ struct selective_kernel {
                                        .next = nullptr,
                                        .kept = nullptr,
                                        .N = N};
-      for (index_t used = 0; c < stop; c += used) {
-        at.decay = w.decay + offset(c - w.begin);
-        at.state = at.next = state + offset(c);
-        const index_t left = stop - c;
-        if (paired && c % (2 * width) == 0 && left >= 2 * width) {
-          update_block<V, paired ? 2 : 1>(w, at, c, all_lanes<V>{});
-          used = 2 * width;
-        } else if (c % width == 0 && left >= width) {
-          update_block<V, 1>(w, at, c, all_lanes<V>{});
-          used = width;
+      while (c < stop) {
+        if (paired && c % (2 * width) == 0 && stop - c >= 2 * width) {
+          c = update_run < V, paired ? 2 : 1 > (w, at, c, stop, state);
+        } else if (c % width == 0 && stop - c >= width) {
+          c = update_run<V, 1>(w, at, c, c + width, state);
         } else {
-          used = std::min(width - c % width, left);
+          const index_t used = std::min(width - c % width, stop - c);
+          at.decay = w.decay + offset(c - w.begin);
+          at.state = at.next = state + offset(c);
           update_block<V, 1>(w, at, c, static_cast<int>(used));
+          c += used;
         }
       }
     }
+  }
+
+  /// As many blocks of R registers as there are whole ones before `stop`; where they end.
+  template <class V, int R>
+  index_t update_run(tile& w, recurrence::selective_rows<S> at, index_t c, index_t stop,
+                     S* state) const noexcept {
+    constexpr index_t channels_of_block = R * lane<V>::width;
+    for (; c + channels_of_block <= stop; c += channels_of_block) {
+      const index_t place = offset(c);
+      at.decay = w.decay + (place - offset(w.begin));
+      at.state = at.next = state + place;
+      update_block<V, R>(w, at, c, all_lanes<V>{});
+    }
+    return c;
   }
 
   /// 16 channels of more than one group, from c on.
@@ -337,15 +352,18 @@ struct selective_kernel {
     V delta[static_cast<std::size_t>(R)], drive[static_cast<std::size_t>(R)],
         y[static_cast<std::size_t>(R)];
     const index_t first = c - w.begin;
-    bool normal = true;
     unrolled<R>([&](auto r) {
       const index_t i = first + static_cast<index_t>(r) * width;
       delta[r] = L::load(w.delta + i, n);
       drive[r] = L::load(w.drive + i, n);
       y[r] = L::broadcast(S(0));
-      const V limit = L::broadcast(normal_reach<S>);
-      normal = normal && L::all(delta[r] * L::load(w.reach + i, n) <= limit);
     });
+    const auto normal_in = [&](std::size_t r) {
+      const V reach = L::load(w.reach + first + static_cast<index_t>(r) * width, n);
+      return delta[r] * reach <= L::broadcast(normal_reach<S>);
+    };
+    static_assert(R <= 2);
+    const bool normal = L::all(L::both(normal_in(0), normal_in(R - 1)));
     recurrence::selective<Rule, V, R, Form>::token(at, delta, drive, normal, n, y);
     unrolled<R>(
         [&](auto r) { L::store(w.sum + first + static_cast<index_t>(r) * width, y[r], n); });
@@ -361,8 +379,7 @@ struct selective_kernel {
       W y = L::load(w.sum + (c - w.begin));
       if (skips != nullptr) y = L::fma(L::load(skips + c, n), L::load(values + c, n), y);
       if (gates != nullptr) {
-        const W z = L::load(gates + c, n);
-        y = y * (z * simd::sigmoid(z));
+        y = y * simd::silu(W(L::load(gates + c, n)));
       }
       L::store(to + c, y, n);
     });

@@ -76,12 +76,17 @@ struct selective {
   [[gnu::always_inline]] static void token(const selective_rows<S>& at, const V (&delta)[registers],
                                            const V (&drive)[registers], N n,
                                            V (&y)[registers]) noexcept {
-    // Four chains side by side hide the latency of each other's fma.
+    // Two chains side by side leave registers for constants and sums; four times two in a turn of the
+    // loop hide the latency of each other's fma.
     constexpr bool quick = Normal && Rule == discretisation::euler;
-    constexpr int together = !quick || lane<V>::width == 1 ? 1 : 4 / R;
+    constexpr int together = !quick || lane<V>::width == 1 ? 1 : 2 / R;
+    constexpr int rows = quick && lane<V>::width > 1 ? 4 : 1;
     index_t k = 0;
-    for (; k + together <= at.N; k += together) states<together, quick>(at, k, delta, drive, n, y);
-    if constexpr (together > 1)
+    for (; k + rows <= at.N; k += rows)
+      unrolled<rows / together>([&](auto i) {
+        states<together, quick>(at, k + together * static_cast<index_t>(i), delta, drive, n, y);
+      });
+    if constexpr (rows > 1)
       for (; k < at.N; ++k) states<1, quick>(at, k, delta, drive, n, y);
   }
 
@@ -95,7 +100,7 @@ struct selective {
     using L = lane<V>;
     constexpr int chains = Count * R;
     constexpr auto size = static_cast<std::size_t>(chains);
-    V rate[size], step[size], a[size], b[size];
+    V rate[size], step[size], a[size], b[size], c[size];
     const auto row = [&](auto i) { return k + static_cast<index_t>(i) / R; };
     const auto shift = [](auto i) { return static_cast<index_t>(i) % R * width; };
     const auto place = [&](auto i) { return row(i) * lanes_apart + shift(i); };
@@ -116,13 +121,15 @@ struct selective {
     unrolled<chains>([&](auto i) {
       if constexpr (Keeps) L::store(at.kept + place(i), a[i], n);
       b[i] = drive[i % R] * coefficient<Form, V>(at.write, row(i), shift(i));
+      // Before a state is stored, which for all that a compiler knows may change it.
+      c[i] = coefficient<Form, V>(at.read, row(i), shift(i));
       if constexpr (Rule == discretisation::zero_order_hold)
         b[i] = b[i] * simd::phi1(V(step[i] * rate[i]), a[i]);
     });
     unrolled<chains>([&](auto i) {
       const V h = L::fma(a[i], L::load(at.state + place(i), n), b[i]);
       L::store(at.next + place(i), h, n);
-      y[i % R] = L::fma(coefficient<Form, V>(at.read, row(i), shift(i)), h, y[i % R]);
+      y[i % R] = L::fma(c[i], h, y[i % R]);
     });
   }
 };

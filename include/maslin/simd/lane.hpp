@@ -142,6 +142,8 @@ struct lane<xsimd::batch<T, A>> {
   /// a > b ? a : b where an unordered comparison answers b; where the instruction set's maximum
   /// propagates NaN from both sides (NEON) it may answer a NaN of a.
   static V max(V a, V b) noexcept { return xsimd::max(a, b); }
+  /// a < b ? a : b, with NaN as in `max`.
+  static V min(V a, V b) noexcept { return xsimd::min(a, b); }
   static V abs(V x) noexcept {
     if constexpr (std::floating_point<T>)
       return xsimd::abs(x);

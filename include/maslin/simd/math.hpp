@@ -268,7 +268,7 @@ template <class V, class S, std::size_t Count>
   return p;
 }
 
-/// exp(-|x|), what softplus and sigmoid are made of: 0 for |x| above 88 (double: 709).
+/// exp(-|x|), what sigmoid is made of: 0 for |x| above 88 (double: 709).
 template <class V>
 [[nodiscard, gnu::always_inline]] inline V exp_of_negated_size(V x) noexcept {
   using L = lane<V>;
@@ -276,25 +276,6 @@ template <class V>
   const V floor = L::broadcast(exp_constants<S>::lowest);
   const auto [scale, rest] = exp_split<true>(L::max(floor, L::broadcast(S(0)) - L::abs(x)));
   return L::fma(scale, rest, scale);
-}
-
-/// log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|), by log(1 + e) = 2 atanh(e / (2 + e)).
-/// `e` is what `exp_of_negated_size` gives.
-/// numerics  at most 3 ulp where the result is normal; below -87.7 exactly 0 (double: -708.8);
-///           softplus(inf) = inf, NaN stays NaN
-template <class V>
-[[nodiscard]] inline V softplus(V x, V e) noexcept {
-  using L = lane<V>;
-  using S = typename L::scalar;
-  const V s = L::div(e, L::broadcast(S(2)) + e);
-  const V square = s * s, twice = s + s;
-  const V tail = twice * square;
-  const V log1p = L::fma(tail, horner(exp2_constants<S>::a, square), twice);
-  return L::max(L::broadcast(S(0)), x) + log1p;
-}
-template <class V>
-[[nodiscard]] inline V softplus(V x) noexcept {
-  return softplus(x, exp_of_negated_size(x));
 }
 
 /// The natural logarithm of one number: x = 2^n f with f in [sqrt(1/2), sqrt(2)), and log f =

@@ -101,6 +101,9 @@ struct lane<simd::twin<V>> {
   [[gnu::always_inline]] static T max(T a, T b) noexcept {
     return {L::max(a.first, b.first), L::max(a.second, b.second)};
   }
+  [[gnu::always_inline]] static T min(T a, T b) noexcept {
+    return {L::min(a.first, b.first), L::min(a.second, b.second)};
+  }
   [[gnu::always_inline]] static T abs(T x) noexcept { return {L::abs(x.first), L::abs(x.second)}; }
   [[gnu::always_inline]] static T select(mask m, T yes, T no) noexcept {
     return {L::select(m.first, yes.first, no.first), L::select(m.second, yes.second, no.second)};
