@@ -137,6 +137,43 @@ TEST_CASE("dense blocks give the bytes of a plain loop", "[mixer][generalized]")
   REQUIRE(difference_of(want, stage.result()) == "");
 }
 
+TEST_CASE("far rows gathered for a block of tokens give the bytes of a plain loop",
+          "[mixer][generalized]") {
+  // Blocks have 64 tokens at the least, and six levels from before them: here in the middle of a
+  // call, in calls of one block, with levels that begin inside it and a ring that wraps inside it.
+  const auto check = []<class S>(S, const auto& c, index_t T, index_t E) {
+    using P = typename std::remove_cvref_t<decltype(c)>::type;
+    const auto p = make_rows<S>(c.reads, {1, T, 2, E}, 43);
+    rows_stage<S, P> stage(c.pattern, p, true), in_place(c.pattern, p);
+    const auto want = full_solve(c.reads, p);
+    INFO("E " << E);
+    REQUIRE(difference_of(want, stage.run()) == "");
+    REQUIRE(difference_of(want, stage.run(exec::scalar{})) == "");
+    REQUIRE(difference_of(want, stage.run(exec::sequential{.threads = 3})) == "");
+    in_place.work_in_place();
+    auto h = in_place.fresh(), split = stage.fresh();
+    in_place.scan(exec::sequential{}, 0, T, h);
+    REQUIRE(difference_of(want, in_place.result()) == "");
+    stage.forget();
+    index_t t = 0;
+    for (const index_t call : {5, 64, 77, 64, 1, 70}) {
+      stage.scan(exec::sequential{}, t, t + call, split);
+      t += call;
+    }
+    stage.decode(t, t + 2, split);
+    stage.scan(exec::sequential{}, t + 2, T, split);
+    REQUIRE(difference_of(want, stage.result()) == "");
+    REQUIRE(split == h);
+  };
+  const pattern_case<pattern::user<triangle_distance>> triangles{
+      {{}}, reference::plain_reads([](index_t k) { return triangle(k); })};
+  check(float{}, triangles, 370, 21);
+  check(float{}, triangles, 370, 1029);
+  check(double{}, triangles, 400, 13);
+  check(float{}, order_case(97), 350, 1027);
+  check(float{}, order_case(150), 390, 3);
+}
+
 TEST_CASE("rows of whole KiB, which have a line between them, give the bytes of a plain loop",
           "[mixer][generalized]") {
   const auto check = []<class S>(S, const auto& c, index_t E) {

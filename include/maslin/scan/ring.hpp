@@ -4,9 +4,16 @@
 /// \file
 /// Forward substitution where tokens read at fixed distances: rows lie in a ring, position p in entry
 /// p mod entries, so that from token to token every read goes on by one entry.
+///
+/// Long calls go by blocks of tokens. Rows from before a block are gathered first, for all of its
+/// tokens a few levels at a time, the sums waiting in y: that many streams are what prefetchers
+/// follow, no token waits for another, and where levels lie close together each finds in the cache
+/// what the one before it has brought there. Then the tokens read each other, one after the other.
 
 #include <maslin/scan/rows.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <type_traits>
 
 namespace maslin::inline MASLIN_ABI::scan {
@@ -27,22 +34,26 @@ struct row_system {
 
 namespace detail {
 
-/// Where the rows lie that one token after the other reads, by level.
+/// Where the rows lie that one token after the other reads, of the levels below `near`.
 template <class S, class Levels>
 struct ring_walk {
   const row_system<S>& of;
   const Levels& levels;
   index_t* offset;  // of as many as there are levels, from `rows`
-  index_t t = 0;    // the next token,
-  index_t newest;   // its entry,
-  index_t active;   // and the levels that it reads
+  index_t near;
+  index_t t;       // the next token,
+  index_t newest;  // its entry,
+  index_t active;  // and the levels that it reads
 
-  ring_walk(const row_system<S>& s, const Levels& of_levels, index_t* memory) noexcept
+  ring_walk(const row_system<S>& s, const Levels& of_levels, index_t* memory, index_t most,
+            index_t first) noexcept
       : of(s),
         levels(of_levels),
         offset(memory),
-        newest(s.first % s.entries),
-        active(levels.levels(s.first)) {
+        near(most),
+        t(first),
+        newest((s.first + first) % s.entries),
+        active(std::min(near, levels.levels(s.first + first))) {
     for (index_t k = 0; k < active; ++k) find(k);
   }
   void advance() noexcept {
@@ -53,7 +64,7 @@ struct ring_walk {
       const index_t next = offset[k] + step;
       offset[k] = next == end ? 0 : next;
     }
-    if (levels.distance(active) <= of.first + t) find(active++);
+    if (active < near && levels.distance(active) <= of.first + t) find(active++);
   }
 
  private:
@@ -63,25 +74,80 @@ struct ring_walk {
   }
 };
 
-/// A piece of the channels of one token.
-template <class V, int C, class N, class S, class Levels>
-void ring_piece(const ring_walk<S, Levels>& w, index_t e, N n) noexcept {
+/// Levels low .. high - 1, added to alpha x or, once that has `begun`, to the sums in y.
+struct level_range {
+  index_t low, high;
+  bool begun;
+};
+
+/// A piece of the channels of token t; the row of level k lies at offset[k] from `rows`.
+template <class V, std::size_t C, class N, class S>
+inline void add_levels(V (&sum)[C], const row_system<S>& s, level_range some, index_t t, index_t e,
+                       const S* rows, const index_t* offset, N n) noexcept {
   using L = lane<V>;
-  const row_system<S>& s = w.of;
-  S* const rows = s.rows + e;
-  const S* const b = s.past + w.t * s.past_time;
-  V sum[static_cast<std::size_t>(C)];
-  load_piece(sum, s.input + w.t * s.input_time + e, n);
-  const V alpha = L::broadcast(s.self[w.t * s.self_time]);
-  each<C>([&](int c) { sum[c] = alpha * sum[c]; });
-  for (index_t k = w.active; k-- > 0;) {
-    const V weight = L::broadcast(b[k]);
-    V x[static_cast<std::size_t>(C)];
-    load_piece(x, rows + w.offset[k], n);
-    each<C>([&](int c) { sum[c] = L::fma(weight, x[c], sum[c]); });
+  if (some.begun) {
+    load_piece(sum, s.y + t * s.y_time + e, n);
+  } else {
+    load_piece(sum, s.input + t * s.input_time + e, n);
+    const V alpha = L::broadcast(s.self[t * s.self_time]);
+    each<C>([&](std::size_t c) { sum[c] = alpha * sum[c]; });
   }
-  store_piece(rows + w.newest * s.row_stride, sum, n);
-  store_piece(s.y + w.t * s.y_time + e, sum, n);
+  const S* const b = s.past + t * s.past_time;
+  for (index_t k = some.high; k-- > some.low;) {
+    const V weight = L::broadcast(b[k]);
+    V x[C];
+    load_piece(x, rows + offset[k], n);
+    each<C>([&](std::size_t c) { sum[c] = L::fma(weight, x[c], sum[c]); });
+  }
+}
+
+/// Adds `some` levels for tokens begin .. end - 1, which none of their rows belongs to:
+/// runs of tokens in which every level reads one row after the other.
+template <class V, class S, class Levels>
+void gather_levels(const row_system<S>& s, const Levels& levels, index_t* offset, level_range some,
+                   index_t begin, index_t end, index_t e, index_t count) noexcept {
+  constexpr index_t ahead = 4;
+  for (index_t t = begin; t < end;) {
+    const index_t first = t;
+    level_range active = some;
+    active.high = std::clamp(levels.levels(s.first + t), some.low, some.high);
+    index_t stop = end;
+    if (active.high < some.high) stop = std::min(stop, levels.distance(active.high) - s.first);
+    for (index_t k = active.low; k < active.high; ++k) {
+      const index_t entry = (s.first + t - levels[k].distance) % s.entries;
+      offset[k] = entry * s.row_stride;
+      stop = std::min(stop, t + s.entries - entry);
+    }
+    for (; t < stop; ++t) {
+      // Coefficients of a few levels lie a token apart, where nothing else fetches them.
+      __builtin_prefetch(s.past + std::min(t + ahead, stop - 1) * s.past_time + active.low);
+      for_each_piece<V, 8, 4, 1>(
+          count, [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
+            V sum[static_cast<std::size_t>(C)];
+            add_levels(sum, s, active, t, e + c, s.rows + e + c + (t - first) * s.row_stride,
+                       offset, n);
+            store_piece(s.y + t * s.y_time + e + c, sum, n);
+          });
+    }
+  }
+}
+
+/// Tokens begin .. end - 1 one after the other, of the levels below `near`.
+template <class V, class S, class Levels>
+void walk_ring(const row_system<S>& s, const Levels& levels, index_t* offset, index_t near,
+               bool begun, index_t begin, index_t end, index_t e, index_t count) noexcept {
+  ring_walk<S, Levels> w(s, levels, offset, near, begin);
+  for (;;) {
+    for_each_piece<V, 8, 4, 1>(
+        count, [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
+          V sum[static_cast<std::size_t>(C)];
+          add_levels(sum, s, {0, w.active, begun}, w.t, e + c, s.rows + e + c, offset, n);
+          store_piece(s.rows + e + c + w.newest * s.row_stride, sum, n);
+          store_piece(s.y + w.t * s.y_time + e + c, sum, n);
+        });
+    if (w.t + 1 == end) return;
+    w.advance();
+  }
 }
 
 }  // namespace detail
@@ -91,15 +157,19 @@ void ring_piece(const ring_walk<S, Levels>& w, index_t e, N n) noexcept {
 template <class V, class S, class Levels>
 void solve_ring(const row_system<S>& s, const Levels& levels, index_t* offsets, index_t length,
                 index_t e, index_t count) noexcept {
-  if (length == 0) return;
-  detail::ring_walk<S, Levels> w(s, levels, offsets);
-  for (;;) {
-    for_each_piece<V, 8, 4, 1>(count,
-                               [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
-                                 detail::ring_piece<V, C>(w, e + c, n);
-                               });
-    if (w.t + 1 == length) return;
-    w.advance();
+  // Sums of a block stay in a second-level cache. Short blocks and few levels do not pay for
+  // taking them up again.
+  constexpr index_t held = 256 << 10, shortest = 64, fewest = 6, together = 12;
+  const index_t block = std::max(shortest, held / (count * static_cast<index_t>(sizeof(S))));
+  for (index_t begin = 0; begin < length; begin += block) {
+    const index_t end = std::min(begin + block, length), all = levels.levels(s.first + end - 1);
+    index_t near = levels.levels(end - begin - 1);
+    if (end - begin < shortest || all - near < fewest) near = all;
+    for (index_t high = all; high > near; high = std::max(near, high - together))
+      detail::gather_levels<V>(s, levels, offsets,
+                               {std::max(near, high - together), high, high < all}, begin, end, e,
+                               count);
+    detail::walk_ring<V>(s, levels, offsets, near, near < all, begin, end, e, count);
   }
 }
 
