@@ -140,8 +140,9 @@ std::set<index_t> lengths_like(const results& r, const measured& m) {
 
 sheet growths(const results& r) {
   sheet out{"Growth with the length",
-            "the exponent e of time a token ~ T^e, by least squares",
-            {"call", "D", "contender", "from T", "to T", "exponent"},
+            "the exponent e of time a token ~ T^e, by least squares; that of the limit tells what "
+            "slower caches and memory add to it",
+            {"call", "D", "contender", "from T", "to T", "exponent", "of the limit"},
             {}};
   std::set<std::string> seen;
   for (const measured& m : r.workloads) {
@@ -155,7 +156,8 @@ sheet growths(const results& r) {
       if (o.samples.empty() || !seen.insert(key).second) continue;
       out.lines.push_back({kind_of(m.what), std::to_string(m.what.D), o.what.title,
                            std::to_string(*lengths.begin()), std::to_string(*lengths.rbegin()),
-                           fixed(growth(r, m, o.what.title), 2)});
+                           fixed(growth(r, m, o.what.title, time_of), 2),
+                           fixed(growth(r, m, o.what.title, limit_of), 2)});
     }
   }
   return out;

@@ -42,6 +42,10 @@ struct verdict {
 
 /// The exponent with which the time a token of these rows grows with the length: the slope of its
 /// logarithm over the workloads that differ from `m` in T alone. 0 if there are fewer than two.
-[[nodiscard]] double growth(const results& r, const measured& m, const std::string& title);
+/// `seconds` is the time of a row, or its limit.
+[[nodiscard]] double growth(const results& r, const measured& m, const std::string& title,
+                            double (*seconds)(const outcome&));
+[[nodiscard]] inline double time_of(const outcome& o) { return o.seconds(); }
+[[nodiscard]] inline double limit_of(const outcome& o) { return o.least().seconds(); }
 
 }  // namespace bench

@@ -266,7 +266,7 @@ def pattern_growth(plt, rows, _):
     lines = []
     for pattern, (colour, theory) in PATTERNS.items():
         chosen = sorted((r for r in rows if r.mixer == "generalized" and r.policy == "sequential"
-                         and r.form == pattern + "-growth"), key=lambda r: r.T)
+                         and r.form == pattern + "-growth" and r.D == 64), key=lambda r: r.T)
         if len(chosen) < 2:
             continue
         xs = [r.T for r in chosen]

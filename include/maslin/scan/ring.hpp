@@ -138,7 +138,7 @@ void walk_ring(const row_system<S>& s, const Levels& levels, index_t* offset, in
                bool begun, index_t begin, index_t end, index_t e, index_t count) noexcept {
   ring_walk<S, Levels> w(s, levels, offset, near, begin);
   for (;;) {
-    for_each_piece<V, 8, 4, 1>(
+    for_each_piece<V, 8, 4, 2, 1>(
         count, [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
           V sum[static_cast<std::size_t>(C)];
           add_levels(sum, s, {0, w.active, begun}, w.t, e + c, s.rows + e + c, offset, n);
@@ -157,14 +157,16 @@ void walk_ring(const row_system<S>& s, const Levels& levels, index_t* offset, in
 template <class V, class S, class Levels>
 void solve_ring(const row_system<S>& s, const Levels& levels, index_t* offsets, index_t length,
                 index_t e, index_t count) noexcept {
-  // Sums of a block stay in a second-level cache. Short blocks and few levels do not pay for
-  // taking them up again.
-  constexpr index_t held = 256 << 10, shortest = 64, fewest = 6, together = 12;
-  const index_t block = std::max(shortest, held / (count * static_cast<index_t>(sizeof(S))));
+  // A block's sums stay in a second-level cache, as all rows of a short ring do. Taking sums up
+  // again does not pay for narrow rows, short blocks and few levels.
+  constexpr index_t held = 256 << 10, narrow = 128, shortest = 64, fewest = 6, together = 12;
+  const index_t bytes = count * static_cast<index_t>(sizeof(S));
+  const bool blocked = bytes >= narrow && s.entries > held / bytes;
+  const index_t block = blocked ? std::max(shortest, held / bytes) : length;
   for (index_t begin = 0; begin < length; begin += block) {
     const index_t end = std::min(begin + block, length), all = levels.levels(s.first + end - 1);
     index_t near = levels.levels(end - begin - 1);
-    if (end - begin < shortest || all - near < fewest) near = all;
+    if (!blocked || end - begin < shortest || all - near < fewest) near = all;
     for (index_t high = all; high > near; high = std::max(near, high - together))
       detail::gather_levels<V>(s, levels, offsets,
                                {std::max(near, high - together), high, high < all}, begin, end, e,
