@@ -3,12 +3,16 @@
 
 /// \file
 /// What every backward call checks and how it writes: gradients may be left out, must keep apart
-/// from all that is read and from each other, and are overwritten or added to.
+/// from all that is read and from each other, and are overwritten or added to, through the cache or past
+/// it.
 
 #include <maslin/core/check.hpp>
 #include <maslin/core/lane.hpp>
+#include <maslin/scan/executor.hpp>
+#include <maslin/scan/policy.hpp>
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <utility>
 
@@ -54,6 +58,23 @@ class memory_of_call {
   std::array<std::pair<const char*, check::footprint>, limit> arrays_{};
   std::size_t count_ = 0;
 };
+
+/// True if a call that moves `bytes` writes past the cache.
+[[nodiscard]] inline bool streams(const exec::scalar&, index_t) noexcept { return false; }
+[[nodiscard]] inline bool streams(const exec::sequential& policy, index_t bytes) noexcept {
+  return policy.store == exec::stores::streaming ||
+         (policy.store == exec::stores::automatic && bytes >= exec::streaming_bytes);
+}
+template <class Policy>
+  requires(std::same_as<Policy, exec::chunked> || std::same_as<Policy, exec::automatic>)
+[[nodiscard]] bool streams(const Policy&, index_t bytes) noexcept {
+  return bytes >= exec::streaming_bytes;
+}
+template <class Executor, class Policy>
+[[nodiscard]] bool streams(const exec::bound_policy<Executor, Policy>& bound,
+                           index_t bytes) noexcept {
+  return streams(bound.policy, bytes);
+}
 
 /// Writes a gradient, or adds it to what is there.
 template <class V, class S, class N>

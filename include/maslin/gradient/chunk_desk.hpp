@@ -40,9 +40,11 @@ struct chunk_desk {
   S *states, *answers;     // [chunks][columns / 16][K][16]; delta: [chunks][side][side]
   S* carried;              // [heads][columns / 16][K][16] where there is a normaliser
   // Of a chunk.
-  S *read, *dkey, *faded;                          // [side][keys]
+  S *read, *dkey;                                  // [side][keys]
+  S* faded;                                        // [side][keys], delta: of twice as many
   S* sums;                                         // [side][keys]
-  S *dvalue, *corrected;                           // [side][columns]
+  S* dvalue;                                       // [side][columns]
+  S* arrived;                                      // delta: [2 side][columns], dy, then -beta w
   S *query_by_row, *key_by_row;                    // [keys][side], transposed
   S *value_by_row, *dy_by_row, *corrected_by_row;  // [columns][side]
   S *state_by_key, *carried_by_key;                // [lines][keys]
@@ -78,10 +80,12 @@ struct chunk_desk {
     take(chunks * state_size, &states);
     take(of.delta ? chunks * scores_size : 0, &answers);
     take(of.normalised ? of.heads * state_size : 0, &carried);
-    take(side * keys, &read, &dkey, &faded, &query_by_row, &key_by_row);
+    take(side * keys, &read, &dkey, &query_by_row, &key_by_row);
+    take(of.delta ? 2 * side * keys : side * keys, &faded);
     take(of.normalised ? side * keys : 0, &sums);
     take(side * columns, &dvalue, &value_by_row, &dy_by_row);
-    take(of.delta ? side * columns : 0, &corrected, &corrected_by_row);
+    take(of.delta ? side * columns : 0, &corrected_by_row);
+    take(of.delta ? 2 * side * columns : 0, &arrived);
     take(lines * keys, &state_by_key, &carried_by_key);
     take(scores_size, &between, &scores, &arrivals, &paths, &turned);
     take(of.delta ? scores_size : 0, &corrections);

@@ -166,7 +166,7 @@ struct delta_chunks : delta_reverse<S, Axis> {
     matrix::transpose<V>(d.dy, d.columns, n, E, d.dy_by_row);
   }
 
-  /// w, in the place of dvalue, and corrected = -beta w.
+  /// w, in the place of dvalue, and corrected = -beta w, behind the place of dy in `arrived`.
   template <class V>
   void find_updates(const rows& d, index_t n, const S* answers, S* carried) const noexcept {
     using L = lane<V>;
@@ -183,10 +183,11 @@ struct delta_chunks : delta_reverse<S, Axis> {
                                          {.scale = gated ? d.tail(n) : nullptr}, n, d.columns, n);
     simd::multiply<V, simd::terms::after>(found, d.square(d.corrections).read(), found.read(), {},
                                           n, d.columns, n);
+    S* const corrected = d.arrived + n * d.columns;
     for (index_t r = 0; r < n; ++r)
-      matrix::scale_row<V>(d.dvalue + r * d.columns, -d.beta[r], d.corrected + r * d.columns,
+      matrix::scale_row<V>(d.dvalue + r * d.columns, -d.beta[r], corrected + r * d.columns,
                            d.columns);
-    matrix::transpose<V>(d.corrected, d.columns, n, E, d.corrected_by_row);
+    matrix::transpose<V>(corrected, d.columns, n, E, d.corrected_by_row);
   }
 
   /// What arrives at updates from outputs and from corrections, faded, and its products with scores
@@ -240,19 +241,21 @@ struct delta_chunks : delta_reverse<S, Axis> {
       });
   }
 
-  /// D of the row before n rows.
+  /// D of the row before n rows: one product with queries and keys, of dy and what is corrected.
   template <class V>
   void update(const rows& d, index_t n, S* carried) const noexcept {
-    const auto add = [&](const S* keys, const S* values, const S* kept) {
-      if constexpr (gated) {
-        d.template fade<V>(keys, d.prefix, n, d.faded);
-        keys = d.faded;
-      }
-      simd::multiply<V>(rows::lying(carried, K), d.by_keys(keys), d.by_columns(values),
-                        {.scale = kept}, K, d.columns, n);
-    };
-    add(d.query, d.dy, gated ? d.kept : nullptr);
-    add(d.key, d.corrected, nullptr);
+    S* const keys = d.faded + n * d.keys;
+    if constexpr (gated) {
+      d.template fade<V>(d.query, d.prefix, n, d.faded);
+      d.template fade<V>(d.key, d.prefix, n, keys);
+    } else {
+      std::copy_n(d.query, n * d.keys, d.faded);
+      std::copy_n(d.key, n * d.keys, keys);
+    }
+    std::copy_n(d.dy, n * d.columns, d.arrived);
+    simd::multiply<V>(rows::lying(carried, K), d.by_keys(d.faded).read(),
+                      d.by_columns(d.arrived).read(), {.scale = gated ? d.kept : nullptr}, K,
+                      d.columns, 2 * n);
   }
 
   template <class V>

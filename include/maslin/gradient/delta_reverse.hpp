@@ -42,6 +42,11 @@ struct delta_reverse {
     for (auto* d : {&dquery, &dkey, &dvalue, &dbeta, &ddecay}) d->rows.enter(h);
   }
 
+  /// Whether rows of gradients go past the cache.
+  void stream(bool past) noexcept {
+    for (auto* d : {&dquery, &dkey, &dvalue}) d->streaming = past;
+  }
+
   [[nodiscard]] matrix_wanted wanted() const noexcept {
     const bool decays = static_cast<bool>(ddecay);
     return {.replay = dquery || dkey || decays, .reverse = dkey || decays, .decay = decays};
@@ -107,8 +112,19 @@ struct delta_reverse {
   [[nodiscard]] const S* key_at(index_t t, index_t m) const noexcept {
     return key.at(t + m / steps) + m % steps * key_step;
   }
+  [[nodiscard]] const S* value_at(index_t t, index_t m) const noexcept {
+    return value.at(t + m / steps) + m % steps * value_step;
+  }
   [[nodiscard]] S beta_at(index_t t, index_t m) const noexcept {
     return *(beta.at(t + m / steps) + m % steps * beta_step);
+  }
+
+  /// What `load` copies of a micro-step: rows a token apart, which hardware does not run ahead of.
+  [[gnu::always_inline]] void fetch_rows(index_t t, index_t m) const noexcept {
+    matrix::fetch_row(key_at(t, m), K);
+    matrix::fetch_row(value_at(t, m), E);
+    matrix::fetch_row(query.at(t + m / steps), K);
+    matrix::fetch_row(dy.at(t + m / steps), E);
   }
 
   /// Keys, values, decays, queries and scale dy of n tokens.
@@ -117,11 +133,13 @@ struct delta_reverse {
     using L = lane<V>;
     const auto keys = [&](S* data) { return panels{data, d.keys, matrix::panel_columns}; };
     const auto columns = [&](S* data) { return panels{data, d.columns, matrix::panel_columns}; };
-    for (index_t m = 0; m < n * steps; ++m) {
+    const index_t rows = n * steps;
+    for (index_t m = 0; m < rows; ++m) {
+      fetch_rows(t, std::min(m + matrix::rows_ahead, rows - 1));
       const index_t at = t + m / steps;
       const bool reads = m % steps + 1 == steps;
       matrix::load_row<V>(key_at(t, m), K, keys(d.key), m);
-      matrix::load_row<V>(value.at(at) + m % steps * value_step, E, columns(d.value), m);
+      matrix::load_row<V>(value_at(t, m), E, columns(d.value), m);
       if (reads) {
         matrix::load_row<V>(query.at(at), K, keys(d.query), m);
         matrix::load_row<V>(dy.at(at), E, columns(d.dy), m);

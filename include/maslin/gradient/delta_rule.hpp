@@ -53,7 +53,11 @@ struct delta_rule<maslin::delta_rule<S, Axis, Steps>> {
                   const view<const S, 4>& dy, const gradients& d, state& dstate) {
     const check::caller who{"delta_rule", "backward"};
     scan::check_policy(who, policy);
-    run_groups(policy, checked(mixer, who, u, keep, dy, d, dstate), dstate);
+    auto source = checked(mixer, who, u, keep, dy, d, dstate);
+    const index_t moved = bytes_of(u.query, u.key, u.value, u.beta, u.log_decay, dy, d.query, d.key,
+                                   d.value, d.beta, d.log_decay);
+    source.first.stream(!d.accumulate && streams(policy, moved + keep.bytes()));
+    run_groups(policy, source, dstate);
   }
 
  private:

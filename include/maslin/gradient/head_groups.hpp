@@ -8,6 +8,7 @@
 #include <maslin/gradient/call.hpp>
 #include <maslin/mixer/matrix_rows.hpp>
 #include <maslin/scan/matrix_checkpoints.hpp>
+#include <maslin/simd/stream.hpp>
 
 #include <algorithm>
 #include <numeric>
@@ -20,6 +21,8 @@ template <class S>
 struct shared_gradient {
   scan::head_rows<S> rows;
   index_t step = 0, steps = 1;  // from micro-step to micro-step
+  bool streaming = false;       // rows of whole lines go past the cache; nothing is added
+  static constexpr index_t a_line = simd::cache_line / static_cast<index_t>(sizeof(S));
 
   explicit operator bool() const noexcept { return static_cast<bool>(rows); }
 
@@ -41,12 +44,28 @@ struct shared_gradient {
       }
       if (place + 1 < rows.share) continue;
       S* const to = rows.at(t + m / steps) + m % steps * step;
+      if (streaming && count % a_line == 0 && simd::begins_line(to)) {
+        for (index_t i = 0; i < count; i += lane<V>::width)
+          simd::stream_register(to + i, lane<V>::load(row + i));
+        continue;
+      }
       matrix::for_each_piece<V, 1>(count, [&](auto, index_t i, auto lanes) {
         store<V>(to + i, lane<V>::load(row + i, lanes), lanes, accumulate);
       });
     }
   }
 };
+
+/// Bytes of arrays, of which those whose pointers are null have none.
+template <class... Views>
+[[nodiscard]] index_t bytes_of(const Views&... arrays) noexcept {
+  const auto bytes = [](const auto& v) {
+    auto n = static_cast<index_t>(v.data_handle() == nullptr ? 0 : sizeof(*v.data_handle()));
+    for (const index_t extent : v.extents()) n *= extent;
+    return n;
+  };
+  return (bytes(arrays) + ...);
+}
 
 namespace detail {
 
@@ -85,6 +104,7 @@ void run_groups_on(Executor& where, index_t threads, Source source, State& dstat
       if (length > 0)
         walk(source.kernel(b), b, begin, i % groups, length, scratch + task * numbers);
     }
+    simd::stream_fence();
   });
 }
 

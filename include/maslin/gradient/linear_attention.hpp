@@ -51,7 +51,11 @@ struct linear_attention<maslin::linear_attention<S, Axis, Map>> {
                   const typename mixer_t::gradients& d, typename mixer_t::state& dstate) {
     const check::caller who{"linear_attention", "backward"};
     scan::check_policy(who, policy);
-    run_groups(policy, checked(mixer, who, u, keep, dy, d, dstate), dstate);
+    auto source = checked(mixer, who, u, keep, dy, d, dstate);
+    const index_t moved =
+        bytes_of(u.query, u.key, u.value, u.log_decay, dy, d.query, d.key, d.value, d.log_decay);
+    source.first.stream(!d.accumulate && streams(policy, moved + keep.bytes()));
+    run_groups(policy, source, dstate);
   }
 
  private:

@@ -42,6 +42,11 @@ struct linear_reverse {
     for (auto* d : {&dquery, &dkey, &dvalue, &ddecay}) d->rows.enter(h);
   }
 
+  /// Whether rows of gradients go past the cache.
+  void stream(bool past) noexcept {
+    for (auto* d : {&dquery, &dkey, &dvalue}) d->streaming = past;
+  }
+
   [[nodiscard]] matrix_wanted wanted() const noexcept {
     const bool decays = static_cast<bool>(ddecay);
     return {.replay = dquery || decays || normalised,
@@ -105,12 +110,22 @@ struct linear_reverse {
     matrix::for_each_piece<V, 1>(K, [&](auto, index_t i, auto lanes) { f(i, lanes); });
   }
 
+  /// What `load` reads of a token: rows a token apart, which hardware does not run ahead of.
+  [[gnu::always_inline]] void fetch_rows(index_t t) const noexcept {
+    matrix::fetch_row(query.at(t), K);
+    matrix::fetch_row(key.at(t), K);
+    if constexpr (Axis == decay_axis::key) matrix::fetch_row(decay.at(t), K);
+    matrix::fetch_row(value.at(t), E);
+    matrix::fetch_row(dy.at(t), E);
+  }
+
   /// Features, values, decays and scale dy of n tokens.
   template <class V, class Desk>
   void load(const Desk& d, index_t t, index_t n) const noexcept {
     using L = lane<V>;
     const auto rows = [&](S* data) { return panels{data, d.columns, matrix::panel_columns}; };
     for (index_t m = 0; m < n; ++m) {
+      fetch_rows(t + std::min(m + matrix::rows_ahead, n - 1));
       feature_row<V>(query.at(t + m), d.query + m * d.keys);
       feature_row<V>(key.at(t + m), d.key + m * d.keys);
       if constexpr (Axis == decay_axis::key)

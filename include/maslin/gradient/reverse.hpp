@@ -37,23 +37,6 @@
 
 namespace maslin::inline MASLIN_ABI::gradient {
 
-/// True if a call that moves `bytes` writes past the cache.
-[[nodiscard]] inline bool streams(const exec::scalar&, index_t) noexcept { return false; }
-[[nodiscard]] inline bool streams(const exec::sequential& policy, index_t bytes) noexcept {
-  return policy.store == exec::stores::streaming ||
-         (policy.store == exec::stores::automatic && bytes >= exec::streaming_bytes);
-}
-template <class Policy>
-  requires(std::same_as<Policy, exec::chunked> || std::same_as<Policy, exec::automatic>)
-[[nodiscard]] bool streams(const Policy&, index_t bytes) noexcept {
-  return bytes >= exec::streaming_bytes;
-}
-template <class Executor, class Policy>
-[[nodiscard]] bool streams(const exec::bound_policy<Executor, Policy>& bound,
-                           index_t bytes) noexcept {
-  return streams(bound.policy, bytes);
-}
-
 /// The schedule of a call whose gradients are summed over time: in order, on as many threads.
 template <class Policy>
 [[nodiscard]] Policy in_order(const Policy& policy) noexcept {
