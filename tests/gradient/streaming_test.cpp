@@ -4,6 +4,7 @@
 
 #include <maslin/core/aligned.hpp>
 #include <maslin/gradient/bdlru.hpp>
+#include <maslin/gradient/delta_rule.hpp>
 #include <maslin/gradient/diagonal.hpp>
 #include <maslin/gradient/hlru.hpp>
 
@@ -80,7 +81,49 @@ void check_bdlru(index_t G) {
       [&](auto* p) { return row_major(p, B, T, groups, M, M + 1, default_group); }, values);
 }
 
+/// Gradients of the delta rule, of rows of whole cache lines or not, by plain or streaming stores.
+template <class S>
+void check_delta_rule(index_t K, index_t E) {
+  CAPTURE(K, E);
+  using mixer = delta_rule<S, decay_axis::none>;
+  constexpr index_t H = 2;
+  test::random r(7);
+  const auto key = drawn<S>(B * T * H * K, 0.2, r), value = drawn<S>(B * T * H * E, 1, r),
+             beta = drawn<S>(B * T * H, 1, r);
+  const mixer m{.heads = H, .key_dim = K, .value_dim = E};
+  const typename mixer::tokens u{.query = row_major(key.data(), B, T, H, K),
+                                 .key = row_major(key.data(), B, T, H, K),
+                                 .value = row_major(value.data(), B, T, H, E),
+                                 .beta = row_major(beta.data(), B, T, H)};
+  auto y = value;
+  auto state = m.make_state(B);
+  auto saved = m.make_saved(B, T);
+  m.scan(exec::sequential{}, u, row_major(y.data(), B, T, H, E), state, saved);
+  const auto backward = [&](exec::stores store) {
+    auto dquery = key, dkey = key, dvalue = value;
+    auto dstate = m.make_state(B);
+    m.backward(exec::sequential{.store = store}, u, saved, row_major(value.data(), B, T, H, E),
+               {.query = row_major(dquery.data(), B, T, H, K),
+                .key = row_major(dkey.data(), B, T, H, K),
+                .value = row_major(dvalue.data(), B, T, H, E)},
+               dstate);
+    dquery.insert(dquery.end(), dkey.begin(), dkey.end());
+    dquery.insert(dquery.end(), dvalue.begin(), dvalue.end());
+    return dquery;
+  };
+  const auto plain = backward(exec::stores::plain), other = backward(exec::stores::streaming);
+  CHECK(std::memcmp(plain.data(), other.data(), plain.size() * sizeof(S)) == 0);
+}
+
 }  // namespace
+
+TEST_CASE("streaming stores change no byte of a gradient of a matrix state",
+          "[gradient][streaming]") {
+  for (const index_t width : {16, 32, 7}) {
+    check_delta_rule<float>(width, 16);
+    check_delta_rule<double>(16, width);
+  }
+}
 
 TEST_CASE("streaming stores change no byte of a gradient", "[gradient][streaming]") {
   for (const index_t width : {64, 256, 40, 21}) {

@@ -127,8 +127,6 @@ struct diagonal<maslin::diagonal<S, Form>> {
       V a[static_cast<std::size_t>(parts)], h[static_cast<std::size_t>(parts)],
           s[static_cast<std::size_t>(parts)], da[static_cast<std::size_t>(parts)],
           next[static_cast<std::size_t>(parts)];
-      if constexpr (L::width > 1)
-        if (this->fetch) fetch_earlier<V>(t, c);
       decay_of<V>(t, c, n, a);
       earlier<V, Early>(t, c, n, h);
       load<V>(this->dy.at(t), c, n, s);
@@ -158,13 +156,6 @@ struct diagonal<maslin::diagonal<S, Form>> {
         R* const at = sum + k * scan::state_lanes;
         lane<V>::store(at, lane<V>::load(at) + da[k]);
       });
-    }
-    template <class V>
-    void fetch_earlier(index_t t, index_t c) const noexcept {
-      constexpr index_t bytes = parts * lane<V>::width * static_cast<index_t>(sizeof(R));
-      if (gate.time != 0) simd::prefetch_behind<bytes>(gate.at(t) + parts * c);
-      if (t > 0) simd::prefetch_behind<bytes>(this->y.at(t - 1) + parts * c);
-      simd::prefetch_behind<bytes>(this->dy.at(t) + parts * c);
     }
   };
 
@@ -217,7 +208,6 @@ struct diagonal<maslin::diagonal<S, Form>> {
     k.offsets = u.offsets;
     k.accumulate = d.accumulate;
     const index_t moved_bytes = B * T * D * 5 * static_cast<index_t>(sizeof(S));
-    k.fetch = moved_bytes >= exec::streaming_bytes;
     return {.first = k,
             .batch = B,
             .length = T,

@@ -129,7 +129,6 @@ struct hlru<maslin::hlru<S, M, N, Order, Side>> {
     template <class V>
     void fetch_earlier(index_t t, index_t c) const noexcept {
       constexpr index_t bytes = lane<V>::width * static_cast<index_t>(sizeof(S));
-      fetch_gates<Order, V, M + 1>(forward, t, c);
       simd::prefetch_behind<bytes>(forward.input + t * forward.input_time + c);
       if (t >= M) simd::prefetch_behind<bytes>(this->y.at(t - M) + c);
       simd::prefetch_behind<bytes>(this->dy.at(t) + c);
