@@ -91,6 +91,36 @@ TEST_CASE("a ring has the bytes of the whole cache for every window, split and t
   }
 }
 
+TEST_CASE("keys and values of any width come back as they were appended, in any pieces",
+          "[mixer][attention][state]") {
+  const auto check = []<class S>(S, index_t K) {
+    constexpr index_t B = 2, T = 90, H = 2, E = 3;
+    const attention<S> mixer{.heads = H, .key_dim = K, .value_dim = E};
+    attention_problem<S> p({B, T, H, H, K, E}, 95);
+    const auto key = row_major(std::as_const(p.key).data(), B, T, H, K);
+    const auto value = row_major(std::as_const(p.value).data(), B, T, H, E);
+    auto h = mixer.make_state(B, T);
+    // From within a register of tokens, past a block of 64 keys, and a single one.
+    for (index_t t = 0; const index_t n : {3, 16, 21, 40, 1, 9}) {
+      mixer.append(
+          {.query = {}, .key = time_range(key, t, t + n), .value = time_range(value, t, t + n)}, h);
+      t += n;
+    }
+    std::vector<S> keys(static_cast<std::size_t>(T * H * K)),
+        values(static_cast<std::size_t>(T * H * E));
+    for (index_t b = 0; b < B; ++b) {
+      INFO("K = " << K << ", sequence " << b);
+      h.copy_to(b, 0, row_major(keys.data(), T, H, K), row_major(values.data(), T, H, E));
+      CHECK(std::equal(keys.begin(), keys.end(), p.key.data() + b * T * H * K));
+      CHECK(std::equal(values.begin(), values.end(), p.value.data() + b * T * H * E));
+    }
+  };
+  for (const index_t K : {1, 4, 7, 8, 20, 33}) {
+    check(float{}, K);
+    check(double{}, K);
+  }
+}
+
 TEST_CASE("a cache is rolled back, copied, reset and stored without a trace",
           "[mixer][attention][state]") {
   for (const index_t window : {0, 40}) {

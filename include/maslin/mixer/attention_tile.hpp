@@ -7,8 +7,9 @@
 /// tile, which is why decode equals prefill.
 
 #include <maslin/mixer/attention_kernel.hpp>
-#include <maslin/mixer/attention_state.hpp>
+#include <maslin/mixer/attention_rows.hpp>
 #include <maslin/recurrence/online_softmax.hpp>
+#include <maslin/simd/columns.hpp>
 #include <maslin/simd/math.hpp>
 
 #include <algorithm>
@@ -34,39 +35,6 @@ template <class S, class Op>
                           op(Q::load(x + i + 4), Q::load(x + i + 12))));
   return op(op(four[0], four[2]), op(four[1], four[3]));
 }
-
-/// What all rows of a call share.
-template <class S>
-struct attention_rule {
-  S scale = 1;
-  S cap = 0;                  // of the logits; 0: none
-  const S* slopes = nullptr;  // [H]; may be null
-  const S* sinks = nullptr;   // [H]; may be null
-  index_t window = 0;         // 0: none
-  [[nodiscard]] index_t first_key(index_t position) const noexcept {
-    return window == 0 ? 0 : std::max(index_t{0}, position - window + 1);
-  }
-};
-
-/// One row: a query, where it stands and where its output goes.
-template <class S>
-struct attention_row {
-  const S* query;
-  const S* mask;  // [keys]; may be null
-  S* y;
-  S* log_sum;  // may be null
-  index_t position, head;
-};
-
-/// One key-value head of one sequence.
-template <class S, class C>
-struct attention_keys {
-  const attention_state<S, C>* cache;
-  index_t sequence, head;
-  [[nodiscard]] const C* block_of(index_t j) const noexcept {
-    return cache->block_of(sequence, head, j);
-  }
-};
 
 /// Up to 24 rows that read the same keys, and what they have added up: everything that a task needs
 /// beside the cache, on its stack (60 KiB in float).
@@ -98,11 +66,18 @@ class attention_tile {
   [[nodiscard]] index_t first_segment() const noexcept { return first_ / key_segment; }
   [[nodiscard]] index_t last_segment() const noexcept { return last_ / key_segment; }
 
+  /// Says how far before their own the queries of the next tile lie, so that they are fetched while
+  /// this one goes on; 0 if that is not known.
+  void expect(index_t before) noexcept { next_query_ = before; }
+
   /// Takes columns begin .. end - 1 of the values, with nothing added up yet.
   void open(index_t begin, index_t end) noexcept {
     column_ = begin;
     columns_ = end - begin;
     monoid_.width = (columns_ + 15) / 16 * 16;
+    fetched_ = 0;
+    part_acc_ = sums_[0];
+    total_acc_ = sums_[1];
     clear(total_, total_acc_);
     merged_ = false;
     if (column_ == 0 && K_ <= query_width) pack(0, K_);
@@ -116,7 +91,10 @@ class attention_tile {
     std::fill_n(&lanes_[0][0], count_ * sum_lanes, S(0));
     const index_t begin = std::max(segment * key_segment, first_ / key_block * key_block);
     const index_t end = std::min((segment + 1) * key_segment, last_ + 1);
-    for (index_t j = begin; j < end; j += key_block) add_block<V>(j);
+    for (index_t j = begin; j < end; j += key_block) {
+      fetch_rows(fetch_blocks - (last_ - j) / key_block);
+      add_block<V>(j);
+    }
     for (index_t r = 0; r < count_; ++r) {
       part_[r].max = max_[r];
       part_[r].sum = fold_by_halves(lanes_[r], []<class W>(W p, W q) { return p + q; });
@@ -131,11 +109,8 @@ class attention_tile {
     }
     // What is merged into the identity.
     merged_ = true;
-    for (index_t r = 0; r < count_; ++r) {
-      total_[r].max = part_[r].max;
-      total_[r].sum = part_[r].sum;
-    }
-    std::copy_n(part_acc_, count_ * monoid_.width, total_acc_);
+    std::swap_ranges(part_, part_ + count_, total_);
+    std::swap(part_acc_, total_acc_);
   }
   /// Writes the part of row r to memory of 2 + [all columns] numbers, and merges it from there.
   void keep(index_t r, S* memory) const noexcept {
@@ -155,8 +130,8 @@ class attention_tile {
       const attention_row<S>& row = rows_[r];
       if (rule_.sinks != nullptr) monoid_.add(total_[r], rule_.sinks[row.head], nullptr);
       monoid.width = columns_;
-      const S log_sum = monoid.template finish<V>(total_[r], row.y + column_);
-      if (row.log_sum != nullptr && column_ == 0) *row.log_sum = log_sum;
+      monoid.template mean<V>(total_[r], row.y + column_);
+      if (row.log_sum != nullptr && column_ == 0) *row.log_sum = monoid.log_sum(total_[r]);
     }
   }
 
@@ -215,6 +190,22 @@ class attention_tile {
     constexpr index_t line = 64 / index_t{sizeof(C)}, most = 2048 / index_t{sizeof(C)};
     for (index_t i = 0; i < std::min(key_block * row, most); i += line)
       __builtin_prefetch(values + i);
+  }
+
+  /// Blocks, the last of a tile, during which the rows that come next are fetched.
+  static constexpr index_t fetch_blocks = 8;
+
+  /// Starts fetching where outputs go and the next queries: rows of a token lie too far apart for
+  /// hardware to run ahead of them. A part of them at a time, `parts` of them by now: all at once would
+  /// wait for room in the queue of a cache.
+  [[gnu::always_inline]] void fetch_rows(index_t parts) noexcept {
+    constexpr index_t line = 64 / index_t{sizeof(S)};
+    for (; fetched_ * fetch_blocks < count_ * parts; ++fetched_) {
+      const attention_row<S>& row = rows_[fetched_];
+      for (index_t e = 0; e < columns_; e += line) __builtin_prefetch(row.y + column_ + e, 1);
+      if (next_query_ != 0)
+        for (index_t k = 0; k < K_; k += line) __builtin_prefetch(row.query - next_query_ + k);
+    }
   }
 
   /// What each row sees of the block that begins at key `first`.
@@ -281,9 +272,9 @@ class attention_tile {
     std::fill(weight_[r] + range_[r].end, weight_[r] + groups(r) * sum_lanes, -infinity);
   }
 
-  /// The largest of a row's logits in some groups; a NaN among them does not count.
+  /// The largest of a row's logits in some groups, lane by lane; a NaN among them does not count.
   template <class V>
-  [[nodiscard]] static S largest_of(const S* row, index_t groups) noexcept {
+  [[nodiscard]] static V largest_of(const S* row, index_t groups) noexcept {
     using L = lane<V>;
     constexpr int registers = static_cast<int>(sum_lanes) / L::width;
     V largest[static_cast<std::size_t>(registers)];
@@ -293,10 +284,23 @@ class attention_tile {
       unrolled<registers>([&](auto i) {
         largest[i] = L::max(L::load(row + static_cast<index_t>(i) * L::width), largest[i]);
       });
-    alignas(64) S x[sum_lanes];
-    unrolled<registers>(
-        [&](auto i) { L::store(x + static_cast<index_t>(i) * L::width, largest[i]); });
-    return fold_by_halves(x, []<class W>(W p, W q) { return lane<W>::max(p, q); });
+    unrolled<registers>([&](auto i) { largest[0] = L::max(largest[i], largest[0]); });
+    return largest[0];
+  }
+  /// The largest logit of each row, times `factor`: rows by as many as there are lanes.
+  template <class V>
+  void find_largest(S factor, S* to) const noexcept {
+    using L = lane<V>;
+    constexpr int width = L::width;
+    for (index_t r = 0; r < count_; r += width) {
+      alignas(64) S lanes[static_cast<std::size_t>(width * width)] = {};
+      for (index_t i = 0; i < std::min<index_t>(width, count_ - r); ++i)
+        L::store(lanes + i * width, largest_of<V>(weight_[r + i], groups(r + i)));
+      V column[static_cast<std::size_t>(width)];
+      simd::load_columns<V, width>(lanes, width, all_lanes<V>{}, column);
+      each<width>([&](int i) { column[0] = L::max(column[i], column[0]); });
+      L::store(to + r, column[0] * L::broadcast(factor));
+    }
   }
 
   /// Logits (or scores that `factor` scales) to weights less the row's maximum, which may rise:
@@ -305,9 +309,8 @@ class attention_tile {
   void weigh(S factor) noexcept {
     using L = lane<V>;
     const V nothing = L::broadcast(-std::numeric_limits<S>::infinity());
-    alignas(64) S reference[padded_rows] = {};
-    for (index_t r = 0; r < count_; ++r)
-      reference[r] = largest_of<V>(weight_[r], groups(r)) * factor;
+    alignas(64) S reference[padded_rows];
+    find_largest<V>(factor, reference);
     for (index_t r = 0; r < count_; r += L::width) {
       const V before = L::load(max_ + r), max = L::max(L::load(reference + r), before);
       // A row that has seen nothing is weighed against 0, not -inf, which it would meet in itself.
@@ -373,7 +376,7 @@ class attention_tile {
 
   attention_rule<S> rule_;
   attention_keys<S, C> keys_;
-  index_t K_, count_ = 0, column_ = 0, columns_ = 0;
+  index_t K_, count_ = 0, column_ = 0, columns_ = 0, next_query_ = 0, fetched_ = 0;
   // Keys that any row sees, first and last; those that all do lie between the other two.
   index_t first_ = 0, last_ = 0, newest_begin_ = 0, oldest_end_ = 0;
   bool merged_ = false, whole_ = false, hides_ = false;
@@ -382,12 +385,12 @@ class attention_tile {
   key_range range_[most_rows];
   std::uint64_t hidden_[most_rows];
   part_type part_[most_rows], total_[most_rows];
+  S *part_acc_ = nullptr, *total_acc_ = nullptr;  // of `open`
   alignas(64) S max_[padded_rows], decay_[padded_rows];
   alignas(64) S lanes_[most_rows][sum_lanes];
   alignas(64) S weight_[most_rows][key_block];
   alignas(64) S query_[most_rows * query_row];
-  alignas(64) S part_acc_[accumulators];
-  alignas(64) S total_acc_[accumulators];
+  alignas(64) S sums_[2][accumulators];
 };
 
 }  // namespace maslin::inline MASLIN_ABI::detail

@@ -6,6 +6,7 @@
 /// sequences, key-value heads and tiles of rows; where one row is left to several threads, segments
 /// of its keys.
 
+#include <maslin/mixer/attention_append.hpp>
 #include <maslin/mixer/attention_tile.hpp>
 #include <maslin/scan/call.hpp>
 #include <maslin/scan/policy.hpp>
@@ -88,26 +89,20 @@ class attention_call {
     return offsets.empty() ? place{b, t} : place{0, offsets[static_cast<std::size_t>(b)] + t};
   }
   /// Writes the keys and values of tokens begin .. end - 1, of some heads; all of them lie within one
-  /// block. A few tokens at a time: their rows are read in the order in which they lie.
+  /// block. Keys of all heads come first: two arrays read in turn are read more slowly.
   void append(index_t sequence, key_range heads_of, index_t begin, index_t end) const noexcept {
-    constexpr index_t few = 8;
     const index_t K = cache->shape().key_dim, E = cache->shape().value_dim;
-    for (index_t t = begin; t < end; t += few) {
-      const index_t j = cache->position(sequence) + t, count = std::min(few, end - t);
+    for (index_t t = begin; t < end; t += tokens_together) {
+      const index_t j = cache->position(sequence) + t, n = std::min(tokens_together, end - t);
       const auto [b, first] = token(sequence, t);
-      for (index_t h = heads_of.begin; h < heads_of.end; ++h) {
-        C* const keys = cache->block_of(sequence, h, j) + j % key_block;
-        for (index_t i = 0; i < count; ++i) {
-          const S* from = key.at(b, first + i, h);
-          for (index_t k = 0; k < K; ++k) keys[k * key_block + i] = static_cast<C>(from[k]);
-        }
-        C* values = cache->block_of(sequence, h, j) + key_block * K;
-        for (index_t i = 0; i < count; ++i) {
-          const S* from = value.at(b, first + i, h);
-          C* const to = values + (j % key_block + i) * cache->value_row();
-          for (index_t e = 0; e < E; ++e) to[e] = static_cast<C>(from[e]);
-        }
-      }
+      for (index_t h = heads_of.begin; h < heads_of.end; ++h)
+        append_keys(key.at(b, first, h), key.time, n, K,
+                    cache->block_of(sequence, h, j) + j % key_block, key_block);
+      for (index_t h = heads_of.begin; h < heads_of.end; ++h)
+        append_values(
+            value.at(b, first, h), value.time, n, E,
+            cache->block_of(sequence, h, j) + key_block * K + j % key_block * cache->value_row(),
+            cache->value_row());
     }
   }
   /// Task i of `append_tasks`: one block of one sequence.
@@ -210,6 +205,9 @@ class attention_call {
   void walk_tile(const row_range& range) const noexcept {
     if (range.begin >= range.end) return;
     tile w = tile_of(range);
+    // Tiles go backwards.
+    const index_t step = tile::rows_for(cache->shape().value_dim);
+    if (range.begin >= step && step % group() == 0) w.expect(step / group() * query.time);
     for_each_span(w, [&] {
       for (index_t s = w.first_segment(); s <= w.last_segment(); ++s) {
         w.template walk<V>(s);

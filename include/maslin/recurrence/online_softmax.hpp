@@ -78,6 +78,12 @@ struct online_softmax {
   /// y <- acc / l, zeros where no key was seen. Returns the log-sum-exp of the scores, -inf then.
   template <class V = S>
   S finish(const part& p, S* y) const noexcept {
+    mean<V>(p, y);
+    return log_sum(p);
+  }
+  /// The two halves of `finish`.
+  template <class V = S>
+  void mean(const part& p, S* y) const noexcept {
     using L = lane<V>;
     const bool nothing = p.sum == 0;
     const V sum = L::broadcast(nothing ? S(1) : p.sum), zero = L::broadcast(S(0));
@@ -89,7 +95,9 @@ struct online_softmax {
     index_t e = 0;
     for (; e + L::width <= width; e += L::width) divide(e, all_lanes<V>{});
     if (e < width) divide(e, static_cast<int>(width - e));
-    return nothing ? -std::numeric_limits<S>::infinity() : p.max + simd::log(p.sum);
+  }
+  [[nodiscard]] static S log_sum(const part& p) noexcept {
+    return p.sum == 0 ? -std::numeric_limits<S>::infinity() : p.max + simd::log(p.sum);
   }
 
  private:
