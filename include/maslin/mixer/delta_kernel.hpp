@@ -160,7 +160,8 @@ struct delta_kernel {
   }
 
   /// Starts fetching what tokens t .. t + n - 1 read and write.
-  void fetch(const scan::head_span<S>& span, index_t t, index_t n) const noexcept {
+  [[gnu::always_inline]] void fetch(const scan::head_span<S>& span, index_t t,
+                                    index_t n) const noexcept {
     const index_t first = span.begin * matrix::panel_columns, count = matrix::columns_of(span, E);
     matrix::fetch(query, t, n, 0, K);
     matrix::fetch(key, t, n, 0, K);
