@@ -222,26 +222,32 @@ struct delta_kernel {
       sum[r] = next[r] = L::broadcast(S(0));
       u[r] = write[r];
     });
-    matrix::register_places<V, registers, S> place(state, 0, c);
-    const index_t keys = K, apart = state.at(0, c + registers * L::width) - state.at(0, c);
+    // One pointer for all registers: they lie within a panel or fill whole ones.
+    constexpr index_t columns = registers * L::width;
+    static_assert(matrix::panel_columns % columns == 0 || columns % matrix::panel_columns == 0);
+    S* row = state.at(0, c);
+    const index_t keys = K, panel = state.panel, apart = state.at(0, c + columns) - row;
+    MASLIN_UNROLL_BY_4
     for (index_t i = 0; i < keys; ++i) {
       const V k = L::broadcast(rows.key[i]);
       [[maybe_unused]] V q, ahead;
       if constexpr (Reads) q = L::broadcast(rows.query[i]);
       if constexpr (Next != answers::nowhere) ahead = L::broadcast(rows.next_key[i]);
       unrolled<registers>([&](auto r) {
-        V x = L::load(place.at[r]);
+        constexpr index_t column = static_cast<index_t>(r()) * L::width;
+        S* const at = row + column / matrix::panel_columns * panel + column % matrix::panel_columns;
+        V x = L::load(at);
         if constexpr (Decays)
           x = carry_state(kept, x, k * u[r]);
         else
           x = L::fma(k, u[r], x);
-        L::store(place.at[r], x);
+        L::store(at, x);
         if constexpr (Reads) sum[r] = L::fma(q, x, sum[r]);
         if constexpr (Next == answers::here) next[r] = L::fma(ahead, x, next[r]);
         if constexpr (Next == answers::in_next_columns)
-          next[r] = L::fma(ahead, L::load(place.at[r] + apart), next[r]);
-        place.at[r] += matrix::panel_columns;
+          next[r] = L::fma(ahead, L::load(at + apart), next[r]);
       });
+      row += matrix::panel_columns;
     }
     unrolled<registers>([&](auto r) {
       read[r] = sum[r];
