@@ -83,7 +83,7 @@ void every_mixer(index_t T, index_t D) {
 
 TEMPLATE_TEST_CASE("streaming from registers writes the plain bytes", "[mixer][streaming]", float,
                    double) {
-  for (const index_t D : {16, 37, 48}) {
+  for (const index_t D : {16, 37, 48, 88}) {
     every_mixer<TestType, 1>(3, D);
     every_mixer<TestType, 2>(3, D);
     every_mixer<TestType, 4>(3, D);

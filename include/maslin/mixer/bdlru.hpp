@@ -173,18 +173,17 @@ struct bdlru {
   static constexpr const char* gate_axes =
       Order == gates::natural ? "[B, T, G, M, M+1]" : "[B, T, ceil(G/L), M, M+1, L]";
 
+  /// How far ahead of their use gates are asked for, in bytes. Measured: given gates are one stream, which
+  /// hardware prefetchers follow and far software prefetch slows; rows of 8 gain from the next row alone,
+  /// which is asked for while this one waits. Natural order reads rows to and fro, and arithmetic between
+  /// loads keeps hardware from running ahead of normalised gates.
+  static constexpr index_t fetch_distance = N != normalise::none               ? 2048
+                                            : M < 4 || Order == gates::natural ? 1024
+                                            : M < 8                            ? 512
+                                                                               : 256;
+
   /// A token whose rows are normalised when the step asks for them. Natural gates have been
   /// transposed into lanes; grouped ones are read where they lie.
-  /// How far ahead of their use gates are asked for, in bytes; 0: not at all. Measured: given gates are
-  /// one stream, which hardware prefetchers follow and far software prefetch slows, unless rows of 8 in
-  /// natural order are read to and fro; arithmetic between loads keeps them from running ahead of
-  /// normalised ones.
-  static constexpr index_t fetch_distance = N != normalise::none      ? 2048
-                                            : M < 4                   ? 1024
-                                            : M < 8                   ? 512
-                                            : Order == gates::natural ? simd::fetch_ahead
-                                                                      : 0;
-
   template <class V, class N_>
   struct lazy_token {
     static constexpr bool transposed = Order == gates::natural;
@@ -201,7 +200,7 @@ struct bdlru {
     const S* fetch;  // where these blocks' gates begin, if the call streams from memory; else null
 
     void logits(int i, V (&z)[static_cast<std::size_t>(M) + 1]) const noexcept {
-      if constexpr (lane<V>::width > 1 && fetch_distance > 0)
+      if constexpr (lane<V>::width > 1)
         if (fetch != nullptr) {
           // The lines that begin in this row of the group.
           constexpr index_t row_bytes = lane<V>::width * (M + 1) * static_cast<index_t>(sizeof(S));
@@ -253,7 +252,9 @@ struct bdlru {
     }
   };
 
-  struct kernel {
+  /// One sequence. `Packed`: blocks lie side by side everywhere, at distances known to the compiler.
+  template <bool Packed>
+  struct kernel_of {
     using scalar_type = S;
     template <class V>
     using recurrence = maslin::recurrence::block<V, M>;
@@ -275,13 +276,27 @@ struct bdlru {
     index_t input_batch, input_time, input_step, out_batch, out_time, out_step;
     bool fetch;  // the call streams from memory
 
-    [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
-      kernel k = *this;
+    [[nodiscard]] kernel_of shifted(index_t b, index_t t) const noexcept {
+      kernel_of k = *this;
       k.gate += b * gate_batch + t * gate_time;
       k.input += b * input_batch + t * input_time;
       k.out += b * out_batch + t * out_time;
       return k;
     }
+    static constexpr index_t packed_gates =
+        M * (M + 1) * (Order == gates::natural ? 1 : default_group);
+    [[nodiscard]] bool is_packed() const noexcept {
+      return gate_step == packed_gates && input_step == M && out_step == M;
+    }
+    [[nodiscard]] kernel_of<true> packed() const noexcept {
+      return std::bit_cast<kernel_of<true>>(*this);
+    }
+    [[nodiscard]] kernel_of<false> general() const noexcept {
+      return std::bit_cast<kernel_of<false>>(*this);
+    }
+    [[nodiscard]] index_t gates_apart() const noexcept { return Packed ? packed_gates : gate_step; }
+    [[nodiscard]] index_t values_apart() const noexcept { return Packed ? M : input_step; }
+
     template <class V, class N_>
     [[nodiscard]] lazy_token<V, N_> token(index_t t, index_t c, N_ n) const noexcept {
       lazy_token<V, N_> u;
@@ -317,28 +332,28 @@ struct bdlru {
     void gates_of(index_t t, index_t c, N_ n, lazy_token<V, N_>& u) const noexcept {
       const S* row = gate + t * gate_time;
       if constexpr (Order == gates::natural) {
-        u.fetch = fetch ? row + c * gate_step : nullptr;
-        simd::load_columns<V, M*(M + 1)>(row + c * gate_step, gate_step, n, u.gate);
+        u.fetch = fetch ? row + c * gates_apart() : nullptr;
+        simd::load_columns<V, M*(M + 1)>(row + c * gates_apart(), gates_apart(), n, u.gate);
       } else {
-        u.gate = {{row, gate_step, group_shift}, c, n};
+        u.gate = {{row, gates_apart(), group_shift}, c, n};
         u.fetch = fetch ? u.gate.group.template place<V>(c) : nullptr;
       }
     }
     template <class V, class N_>
     void values(index_t t, index_t c, N_ n, V (&v)[static_cast<std::size_t>(M)]) const noexcept {
-      const S* row = input + t * input_time + c * input_step;
-      if constexpr (lane<V>::width > 1 && fetch_distance > 0)
+      const S* row = input + t * input_time + c * values_apart();
+      if constexpr (lane<V>::width > 1)
         if (fetch)
           simd::prefetch_ahead<lane<V>::width * M* static_cast<index_t>(sizeof(S)), fetch_distance>(
               row);
-      simd::load_columns<V, M>(row, input_step, n, v);
+      simd::load_columns<V, M>(row, values_apart(), n, v);
     }
     template <class V, class N_>
     void emit(S* to, index_t stride, N_ n, const typename recurrence<V>::state& h) const noexcept {
-      simd::store_columns<V, M>(to, stride, n, h.h);
+      simd::store_columns<V, M>(to, Packed ? M : stride, n, h.h);
     }
     template <class V>
-      requires(simd::streams_columns<V, M>)
+      requires(Packed&& simd::streams_columns<V, M>)
     void stream(S* to, const typename recurrence<V>::state& h) const noexcept {
       simd::store_columns<V, M, true>(to, index_t{M}, all_lanes<V>{}, h.h);
     }
@@ -357,6 +372,7 @@ struct bdlru {
       return {from[0] + c * M * (M + 1) * width, from[1] + c * M * width};
     }
   };
+  using kernel = kernel_of<false>;
 
   scan::source<kernel> checked(const check::caller& who, const view<const S, gate_rank>& gate,
                                const view<const S, 4>& input, const output& y,

@@ -47,44 +47,54 @@ inline void prefetch_behind(const void* p) noexcept {
   prefetch_shifted<Bytes, -fetch_ahead>(p);
 }
 
+/// Numbers from p to where a line begins.
+template <class S>
+[[nodiscard]] inline index_t to_line(const S* p) noexcept {
+  const auto past = static_cast<index_t>(reinterpret_cast<std::uintptr_t>(p) % cache_line);
+  return past == 0 ? 0 : (cache_line - past) / static_cast<index_t>(sizeof(S));
+}
+
+/// Copies a line past the cache.
+template <class S>
+inline void stream_line(S* to, const S* from) noexcept {
+  const auto* source = reinterpret_cast<const char*>(from);
+  auto* target = reinterpret_cast<char*>(to);
+#if defined(__AVX__)
+  for (int half = 0; half < 2; ++half) {
+    __m256i bits;
+    std::memcpy(&bits, source + 32 * half, sizeof bits);
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(target + 32 * half), bits);
+  }
+#elif defined(__SSE2__)
+  for (int quarter = 0; quarter < 4; ++quarter) {
+    __m128i bits;
+    std::memcpy(&bits, source + 16 * quarter, sizeof bits);
+    _mm_stream_si128(reinterpret_cast<__m128i*>(target + 16 * quarter), bits);
+  }
+#else
+  std::memcpy(target, source, static_cast<std::size_t>(cache_line));
+#endif
+}
+
 /// Copies `count` numbers to memory that will not be read soon. Lines that the range covers whole
 /// are written without being fetched first; its ragged ends are written as usual.
 template <class S>
 inline void stream_copy(S* to, const S* from, index_t count) noexcept {
-#if defined(__SSE2__)
   constexpr index_t a_line = cache_line / static_cast<index_t>(sizeof(S));
-  const auto address = reinterpret_cast<std::uintptr_t>(to);
-  const auto past = static_cast<index_t>(address % cache_line);
-  index_t head = past == 0 ? 0 : (cache_line - past) / static_cast<index_t>(sizeof(S));
-  if (head > count) head = count;
+  const index_t space = to_line(to), head = space < count ? space : count;
   std::memcpy(to, from, static_cast<std::size_t>(head) * sizeof(S));
   index_t i = head;
-  for (; i + a_line <= count; i += a_line) {
-    const auto* source = reinterpret_cast<const char*>(from + i);
-    auto* target = reinterpret_cast<char*>(to + i);
-#if defined(__AVX__)
-    for (int half = 0; half < 2; ++half) {
-      __m256i bits;
-      std::memcpy(&bits, source + 32 * half, sizeof bits);
-      _mm256_stream_si256(reinterpret_cast<__m256i*>(target + 32 * half), bits);
-    }
-#else
-    for (int quarter = 0; quarter < 4; ++quarter) {
-      __m128i bits;
-      std::memcpy(&bits, source + 16 * quarter, sizeof bits);
-      _mm_stream_si128(reinterpret_cast<__m128i*>(target + 16 * quarter), bits);
-    }
-#endif
-  }
+  for (; i + a_line <= count; i += a_line) stream_line(to + i, from + i);
   std::memcpy(to + i, from + i, static_cast<std::size_t>(count - i) * sizeof(S));
-#else
-  std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(S));
-#endif
 }
 
-/// True if p is the first byte of a cache line.
+/// True if p is the first byte of a cache line, or of a register in memory.
 [[nodiscard]] inline bool begins_line(const void* p) noexcept {
   return reinterpret_cast<std::uintptr_t>(p) % static_cast<std::uintptr_t>(cache_line) == 0;
+}
+template <class V>
+[[nodiscard]] inline bool begins_register(const void* p) noexcept {
+  return reinterpret_cast<std::uintptr_t>(p) % sizeof(V) == 0;
 }
 
 /// One register to memory that will not be read soon; `to` is aligned to its size. Whole lines must be
