@@ -266,6 +266,7 @@ struct hlru {
       in.template logits<V>(t, c, n, z);
       return recurrence::normalised_row<N, V, M>(z, in.template values<V>(t, c, n));
     }
+    [[nodiscard]] typename algebra<V>::token made() const noexcept { return {row(0)}; }
   };
 
   /// A token whose numbers lie turned, those of a channel `lanes` apart.
@@ -294,6 +295,7 @@ struct hlru {
       each<M + 1>([&](int k) { w[k] = lane<V>::load(from + k * lane<V>::width); });
       return recurrence::finished_row<N, V, M>(w, in.template values<V>(t, c, n));
     }
+    [[nodiscard]] typename algebra<V>::token made() const noexcept { return {row(0)}; }
   };
 
   struct kernel {

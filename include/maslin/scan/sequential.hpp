@@ -129,6 +129,9 @@ inline void for_each_register(index_t begin, index_t end, const F& f) noexcept {
 template <class V, leave How, class Kernel, class N, class Token>
 inline void advance(const Kernel& kernel, typename Kernel::scalar_type* state, index_t c, N n,
                     const Token& u, typename Kernel::scalar_type* to, index_t stride) noexcept {
+  // Before the state is loaded, which registers would hold, or the stack, while rows are normalised.
+  if constexpr (requires { u.made(); })
+    return advance<V, How>(kernel, state, c, n, u.made(), to, stride);
   using R = typename Kernel::template recurrence<V>;
   auto* row = state_of(state, c, Kernel::order);
   typename R::state h;
