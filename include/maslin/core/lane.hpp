@@ -65,6 +65,7 @@ struct lane<V> {
       return x;
   }
   static constexpr V select(mask m, V yes, V no) noexcept { return m ? yes : no; }
+  static constexpr V clear(mask m, V x) noexcept { return m ? V(0) : x; }
   static constexpr bool any(mask m) noexcept { return m; }
   static constexpr bool all(mask m) noexcept { return m; }
   static constexpr mask both(mask a, mask b) noexcept { return a && b; }
