@@ -77,6 +77,10 @@ inline void store_first(float* p, int n, __m256 x) noexcept {
 inline void store_first(double* p, int n, __m256d x) noexcept {
   _mm256_maskstore_pd(p, first_of_4(n), x);
 }
+#endif
+
+void cleared();  // the name is there on every target
+#if defined(__AVX__)
 inline __m256 cleared(__m256 where, __m256 x) noexcept { return _mm256_andnot_ps(where, x); }
 inline __m256d cleared(__m256d where, __m256d x) noexcept { return _mm256_andnot_pd(where, x); }
 #endif
