@@ -122,6 +122,18 @@ double planned_seconds(const workload& w, int rounds) {
   return seconds;
 }
 
+/// That a row failed, and why. Google Benchmark 1.8 gave both other names.
+template <class Run>
+void mark_failed(Run& r, const std::string& why) {
+  if constexpr (requires { r.error_occurred; }) {
+    r.error_occurred = true;
+    r.error_message = why;
+  } else {
+    r.skipped = decltype(r.skipped)::SkippedWithError;
+    r.skip_message = why;
+  }
+}
+
 }  // namespace
 
 runner::runner(const settings& s, const corpus& text, double deadline)
@@ -258,8 +270,7 @@ void runner::measure(measured& m, double share) {
       run r;
       r.run_name.function_name = o.what.name;
       r.report_label = o.what.target;
-      r.error_occurred = true;
-      r.error_message = o.failure;
+      mark_failed(r, o.failure);
       r.repetitions = 0;
       r.repetition_index = 0;
       r.per_family_instance_index = 0;
