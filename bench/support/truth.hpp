@@ -24,14 +24,16 @@ struct truth {
   buffer second;              ///< another path's output [B, T, D], if known < T
   double second_tolerance = 0;
 
-  /// The worst |y - truth| over `tolerance` u W; infinite for a number that is not finite.
+  /// The worst |y - truth| over `tolerance` u W; infinite for a number that is not finite. An error below the
+  /// smallest normal number is one of underflow, of which W, which underflows too, says nothing.
   [[nodiscard]] double worst(const float* y, double tolerance) const {
     // The bound is of first order in u; what it drops is far below this.
     constexpr double slack = 1.01;
     double found = 0;
     const auto compare = [&](double error, double allowed) {
       if (!std::isfinite(error)) found = std::numeric_limits<double>::infinity();
-      if (error > 0) found = std::max(found, error / (allowed * slack * unit_roundoff));
+      if (error > double{std::numeric_limits<float>::min()})
+        found = std::max(found, error / (allowed * slack * unit_roundoff));
     };
     for (index_t b = 0; b < B; ++b)
       for (index_t t = 0; t < T; ++t)

@@ -45,3 +45,4 @@
 #include <maslin/recurrence/online_softmax.hpp>
 #include <maslin/scan/executor.hpp>
 #include <maslin/scan/policy.hpp>
+#include <maslin/simd/flush_to_zero.hpp>
