@@ -24,8 +24,9 @@ namespace maslin::inline MASLIN_ABI {
 ///     maslin::flush_to_zero zeros;
 ///     mixer.backward(exec::sequential{1}, tokens, saved, dy, gradients, dstate);
 ///
-/// numerics  what a scan gives moves by less than the smallest normal number times the length of its memory;
-///           where no denormal number occurs, not a bit changes. With chunked policies an Inf that is
+/// numerics  what a scan gives moves by less than the smallest normal number times the length of its memory,
+///           in each operation of a step; where no denormal number occurs, not a bit changes. Outside the FMA
+///           family a state may stop above zero, where (1 - a) h has become zero. With chunked policies an Inf that is
 ///           carried through decays of 0 may become NaN
 /// threads   of this thread alone: threads of a pool keep their own setting, so let the caller do all
 ///           the work, or set it in each of them
