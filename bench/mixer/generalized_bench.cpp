@@ -288,17 +288,17 @@ workload given(const settings& s, const std::string& name, const P& p, const siz
   return rows_rows<P>(name, p, n, s.sizes).library(target).naive().take();
 }
 
-/// The time a token against the length of the sequence: the same 256 tokens again and again, so that
-/// nothing but the rows that are read grows. Rows of 64 channels end in memory, 64 MiB of k^2 + 1, and
+/// The time a token against the length of the sequence, prefilled in calls of 4096 tokens, the same again
+/// and again, so that nothing but the rows that are read grows. Rows of 64 channels end in memory, 64 MiB of k^2 + 1, and
 /// slow down on the way; those of 16, 16 MiB, stay within a third-level cache of 32 MiB.
 template <class P>
 void growth(std::vector<workload>& plan, const settings& s, const std::string& name, const P& p) {
-  constexpr index_t span = 256;
+  constexpr index_t call = 4096;
   const index_t longest = s.quick ? 16384 : 262144;
   for (const index_t E : {64, 16})
     for (index_t n = 1024; n <= longest; n *= 4) {
       const std::string target = "generalized/" + name + "/growth" + (E == 64 ? "" : "/E16");
-      plan.push_back(rows_rows<P>(name + "-growth", p, {1, span, 1, E, n}, s.sizes)
+      plan.push_back(rows_rows<P>(name + "-growth", p, {1, std::min(call, n), 1, E, n}, s.sizes)
                          .library(n == longest ? target : "")
                          .take());
     }
