@@ -45,6 +45,9 @@ TEST_CASE("linear attention over several segments keeps the laws of backward pas
   auto quotient = few;
   quotient.normalised = true;
   check_gradient_laws<float>(matrix_gradient_subject<mixer>(quotient), 9, 1, 1, 100);
+  using by_key = linear_attention<float, decay_axis::key, feature::elu_plus_one>;
+  check_gradient_laws<float>(matrix_gradient_subject<by_key>(few), 10, 2, 2, 150);
+  check_gradient_laws<float>(matrix_gradient_subject<by_key>(quotient), 11, 1, 1, 100);
 }
 
 TEMPLATE_TEST_CASE("a decay of 0 cuts gradients off", "[gradient][linear_attention]",

@@ -26,6 +26,7 @@ struct chunk_desk {
     index_t heads = 1;     // of a task
     bool shared = false;   // whether heads have gradients in common
     bool normalised = false, delta = false;
+    bool by_key = false;  // whether decays are those of keys (key_paths.hpp)
   };
 
   index_t K, keys, columns, lines;
@@ -35,6 +36,7 @@ struct chunk_desk {
   S *query, *key;          // [count][keys]
   S *value, *dy, *error;   // [count][columns]; the delta rule's values are its updates
   S *factor, *beta;        // [count]
+  S* decay;                // [count][keys], of keys
   S *query_sum, *key_sum;  // [count][keys], over heads that have one in common
   S* value_sum;            // [count][columns]
   S *states, *answers;     // [chunks][columns / 16][K][16]; delta: [chunks][side][side]
@@ -50,9 +52,12 @@ struct chunk_desk {
   S *state_by_key, *carried_by_key;                // [lines][keys]
   S *between, *scores, *arrivals, *corrections;    // [side][side]
   S *paths, *turned;
-  S *prefix, *inner, *crossed, *from_state, *to_state;  // [side]
+  S *prefix, *inner, *crossed, *from_state, *to_state;  // [side], to_state by keys of rows
   S* kept;                                              // [keys]
-  index_t size = 0;                                     // numbers in all
+  // By keys.
+  S *faded_query, *ddecay;  // [side][keys]
+  S* chains;                // of the scores of two rows
+  index_t size = 0;         // numbers in all
 
   chunk_desk(S* memory, const shape& of) noexcept
       : K(of.K),
@@ -89,14 +94,19 @@ struct chunk_desk {
     take(lines * keys, &state_by_key, &carried_by_key);
     take(scores_size, &between, &scores, &arrivals, &paths, &turned);
     take(of.delta ? scores_size : 0, &corrections);
-    take(side, &prefix, &inner, &crossed, &from_state, &to_state);
+    take(side, &prefix, &inner, &crossed);
+    take(side, &from_state);
+    take(of.by_key ? side * keys : side, &to_state);
     take(keys, &kept);
+    take(of.by_key ? of.count * keys : 0, &decay);
+    take(of.by_key ? side * keys : 0, &faded_query, &ddecay);
+    take(of.by_key ? 2 * side * wide : 0, &chains);
   }
 
   /// The same, rows of a segment counted from m on, which begins a chunk.
   [[nodiscard]] chunk_desk rows_from(index_t m) const noexcept {
     chunk_desk d = *this;
-    for (S** p : {&d.query, &d.key, &d.query_sum, &d.key_sum}) *p += m * keys;
+    for (S** p : {&d.query, &d.key, &d.decay, &d.query_sum, &d.key_sum}) *p += m * keys;
     for (S** p : {&d.value, &d.dy, &d.error, &d.value_sum}) *p += m * columns;
     for (S** p : {&d.factor, &d.beta}) *p += m;
     return d;

@@ -27,17 +27,18 @@ namespace maslin::inline MASLIN_ABI::gradient {
 ///           more where it decays, so that two segments of time whose dstate is handed over give
 ///           the bytes of one. The same bytes for every thread count, of exec::scalar as of
 ///           exec::sequential. exec::chunked (and exec::automatic from a chunk on) takes chunks of
-///           tokens, 32 by default and never more than lie between two states, where there is a decay
-///           a head: bytes that depend on the chunk, three times the bound; a decay is a product of
-///           the tokens' own, its gradient a sum of what crosses it, never a difference. Without
-///           decays, and with those of keys, it goes token by token too. NaN in dy stays in its head
-///           (and heads that have a gradient in common with it), earlier in time
+///           tokens where there are decays, 32 by default and never more than lie between two states;
+///           with decays of keys 16 and never more: bytes that depend on the chunk, three times the
+///           bound; a decay is a product of the tokens' own, its gradient a sum of what crosses it,
+///           never a difference. Without decays it goes token by token too. NaN in dy stays in its
+///           head (and heads that have a gradient in common with it), earlier in time
 /// cost      B*T*H*K*E multiply-adds 6 times, 12 with decays; in chunks 5 times and a chunk's length
-///           times 1.5 K + E a token; exp as the scan twice. Heads that share something are one task:
-///           with one key for all heads threads are for the batch alone. Memory: for each task D of
-///           its heads (8 at most, or those that share), 10 rows of each token of a segment and with
-///           decays a state for every 4 of them (chunks: 4 rows, 10 of a token of a chunk, a state
-///           for every chunk), in dstate, which the first call allocates
+///           times 1.5 K + E a token (decays of keys 3 K + E); exp as the scan twice. Heads that
+///           share something are one task: with one key for all heads threads are for the batch
+///           alone. Memory: for each task D of its heads (8 at most, or those that share), 10 rows
+///           of each token of a segment and with decays a state for every 4 of them (chunks: 4 rows,
+///           5 with decays of keys, 10 to 13 of a token of a chunk, a state for every chunk), in
+///           dstate, which the first call allocates
 /// effects   dstate enters as the gradient of the final state and leaves as that of the initial one
 /// throws    shape_error before any write; std::bad_alloc, also before
 template <class S, decay_axis Axis, feature Map>

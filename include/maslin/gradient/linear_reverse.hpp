@@ -44,7 +44,7 @@ struct linear_reverse {
 
   /// Whether rows of gradients go past the cache.
   void stream(bool past) noexcept {
-    for (auto* d : {&dquery, &dkey, &dvalue}) d->streaming = past;
+    for (auto* d : {&dquery, &dkey, &dvalue, &ddecay}) d->streaming = past;
   }
 
   [[nodiscard]] matrix_wanted wanted() const noexcept {
