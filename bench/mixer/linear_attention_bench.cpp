@@ -279,27 +279,29 @@ workload dual(index_t T, index_t N) {
       .take();
 }
 
-/// Backward passes of a mixer whose scan reads `read` numbers. Those of keys have no chunk form.
+/// Backward passes of a mixer whose scan reads `read` numbers. `target` is that of chunks.
 template <decay_axis Axis>
 workload backward_rows(const std::string& form, const head_sizes& n, index_t read,
                        const std::string& target) {
   const work forward = least_of(n, read, 3 * n.updates());
   // States again, their gradient, and four products of the two.
   const work stepwise = least_of(n, read + n.T * n.H * n.E, 8 * n.updates());
-  constexpr bool chunks = Axis != decay_axis::key;
-  matrix_rows<backward_problem<linear_problem<Axis>>, call::scan> rows("linear_attention", form,
-                                                                       "compute", n);
-  rows.saving_scan(forward).backward("sequential", exec::sequential{}, stepwise,
-                                     chunks ? std::string{} : target);
-  if constexpr (chunks) {
-    // Two scores with what they give to keys, queries and values; five products with states.
-    const double a_token = chunk_of_bound * static_cast<double>(3 * n.K + 2 * n.E) / 2 +
-                           5 * static_cast<double>(n.K * n.E);
-    rows.backward("chunked", exec::chunked{},
-                  least_of(n, read + n.T * n.H * n.E, static_cast<double>(n.T * n.H) * a_token),
-                  target);
-  }
-  return rows.plain_backward(stepwise).take();
+  // Two scores with what they give to keys, queries and values; five products with states. Decays
+  // of keys make factors for each pair of tokens, in chunks half as long.
+  const double pairs = Axis == decay_axis::key ? chunk_of_bound / 4 : chunk_of_bound / 2;
+  const double of_keys = Axis == decay_axis::key ? 6 : 3;
+  const double a_token =
+      pairs * (of_keys * static_cast<double>(n.K) + 2 * static_cast<double>(n.E)) +
+      5 * static_cast<double>(n.K * n.E);
+  const work chunked =
+      least_of(n, read + n.T * n.H * n.E, static_cast<double>(n.T * n.H) * a_token);
+  return matrix_rows<backward_problem<linear_problem<Axis>>, call::scan>("linear_attention", form,
+                                                                         "compute", n)
+      .saving_scan(forward)
+      .backward("sequential", exec::sequential{}, stepwise)
+      .backward("chunked", exec::chunked{}, chunked, target)
+      .plain_backward(stepwise)
+      .take();
 }
 
 }  // namespace
