@@ -41,6 +41,13 @@ TEST_CASE("the delta rule over several segments keeps the laws of backward passe
   check_gradient_laws<float>(matrix_gradient_subject<mixer>(few), 5, 3, 2, 150);
 }
 
+TEST_CASE("the delta rule of heads with long chunks keeps the laws of backward passes",
+          "[gradient][delta_rule]") {
+  const matrix_gradient_sizes large{.heads = {1}, .widths = {65, 70}, .every = {0}};
+  using mixer = delta_rule<float, decay_axis::head>;
+  check_gradient_laws<float>(matrix_gradient_subject<mixer>(large), 7, 1, 1, 80);
+}
+
 TEST_CASE("a decay of 0 has a gradient of 0 in chunks of the delta rule",
           "[gradient][delta_rule]") {
   const matrix_gradient_subject<delta_rule<float, decay_axis::head>> mixer;

@@ -32,14 +32,16 @@ struct chunk_desk {
   index_t K, keys, columns, lines;
   index_t side;  // of the scores of a chunk
   index_t state_size, scores_size;
-  // Of a segment; `rows_from` makes them those of a chunk.
+  // Of a segment; `rows_from` makes them those of a chunk. Queries and dy of the delta rule are of a
+  // chunk.
   S *query, *key;          // [count][keys]
   S *value, *dy, *error;   // [count][columns]; the delta rule's values are its updates
   S *factor, *beta;        // [count]
   S* decay;                // [count][keys], of keys
   S *query_sum, *key_sum;  // [count][keys], over heads that have one in common
   S* value_sum;            // [count][columns]
-  S *states, *answers;     // [chunks][columns / 16][K][16]; delta: [chunks][side][side]
+  S* states;               // [chunks][columns / 16][K][16]; delta: without the first
+  S* answers;              // delta: [chunks][side][side]
   S* carried;              // [heads][columns / 16][K][16] where there is a normaliser
   // Of a chunk.
   S *read, *dkey;                                  // [side][keys]
@@ -75,14 +77,17 @@ struct chunk_desk {
       (one(*parts), ...);
     };
     const index_t chunks = (of.count + of.chunk - 1) / of.chunk;
-    take(of.count * keys, &query, &key);
-    take(of.count * columns, &value, &dy);
+    const index_t at_hand = of.delta ? side : of.count;
+    take(at_hand * keys, &query);
+    take(at_hand * columns, &dy);
+    take(of.count * keys, &key);
+    take(of.count * columns, &value);
     take(of.count, &factor);
     take(of.delta ? of.count * columns : 0, &error);
     take(of.delta ? of.count : 0, &beta);
     take(of.shared ? of.count * keys : 0, &query_sum, &key_sum);
     take(of.shared ? of.count * columns : 0, &value_sum);
-    take(chunks * state_size, &states);
+    take((of.delta ? chunks - 1 : chunks) * state_size, &states);
     take(of.delta ? chunks * scores_size : 0, &answers);
     take(of.normalised ? of.heads * state_size : 0, &carried);
     take(side * keys, &read, &dkey, &query_by_row, &key_by_row);
@@ -91,7 +96,7 @@ struct chunk_desk {
     take(side * columns, &dvalue, &value_by_row, &dy_by_row);
     take(of.delta ? side * columns : 0, &corrected_by_row);
     take(of.delta ? 2 * side * columns : 0, &arrived);
-    take(lines * keys, &state_by_key, &carried_by_key);
+    take(of.delta ? 0 : lines * keys, &state_by_key, &carried_by_key);
     take(scores_size, &between, &scores, &arrivals, &paths, &turned);
     take(of.delta ? scores_size : 0, &corrections);
     take(side, &prefix, &inner, &crossed);
@@ -173,11 +178,19 @@ struct chunk_desk {
   /// prefix[r] = prod_{i <= r} a_i, kept = the last of these.
   template <class V>
   void find_decays(index_t n) const noexcept {
+    using L = lane<V>;
+    alignas(64) S one[2 * wide] = {};
+    one[wide] = 1;
     for (index_t r = 0; r < n; ++r) {
-      S* const row = between + r * side;
-      if (r > 0) matrix::scale_row<V>(row - side, factor[r], row, r);
-      row[r] = 1;
-      std::fill(row + r + 1, row + side, S(0));
+      S *const row = between + r * side, *const before = row - side;
+      const index_t block = r / wide * wide;
+      const V by = L::broadcast(factor[r]);
+      for (index_t c = 0; c < block; c += L::width) L::store(row + c, by * L::load(before + c));
+      for (index_t c = block; c < block + wide; c += L::width) {
+        const V own = L::load(one + wide - r + c);
+        L::store(row + c, r > block ? L::fma(by, L::load(before + c), own) : own);
+      }
+      std::fill(row + block + wide, row + side, S(0));
       prefix[r] = r > 0 ? prefix[r - 1] * factor[r] : factor[r];
     }
     std::fill_n(kept, K, prefix[n - 1]);
@@ -208,32 +221,64 @@ struct chunk_desk {
   template <class V>
   void cross(index_t n, S meeting) const noexcept {
     using L = lane<V>;
-    S *const sum = inner, *const to = crossed;
-    std::fill_n(sum, side, S(0));
+    for (index_t t = n - 1; t > 0; --t) {
+      const S *row = paths + t * side, *later = turned + (t + 1) * side;
+      for (index_t c = 0; c < t; c += L::width)
+        L::store(turned + t * side + c,
+                 t + 1 < n ? L::load(later + c) + L::load(row + c) : L::load(row + c));
+    }
+    sum_before<V>(n);
     S later = 0, earlier = 0;
     for (index_t t = n - 1; t >= 0; --t) {
-      const S* row = paths + t * side;
-      for (index_t c = 0; c < t; c += L::width)
-        L::store(sum + c, L::load(sum + c) + L::load(row + c));
-      std::fill(sum + t, sum + matrix::round_up(t + 1), S(0));
       later += from_state[t];
-      const S within = recurrence::detail::sum_of_row<V>(sum, matrix::round_up(t + 1),
-                                                         [](const S* p) { return L::load(p); });
-      to[t] = within + later;
+      crossed[t] = inner[t] + later;
     }
     for (index_t t = 0; t < n; ++t) {
-      to[t] += lane<S>::fma(kept[0], meeting, earlier);
+      crossed[t] += lane<S>::fma(kept[0], meeting, earlier);
       earlier += to_state[t];
+    }
+  }
+  /// inner[t] = the sum over c < t of `turned`[t][c], rows in lanes.
+  template <class V>
+  void sum_before(index_t n) const noexcept {
+    using L = lane<V>;
+    constexpr int piece = 4;
+    for (index_t t = 0; t < n; ++t)
+      std::fill(turned + t * side + t, turned + t * side + matrix::round_up(t + 1), S(0));
+    for (index_t t = 0; t < n; t += L::width) {
+      V sum = L::broadcast(S(0));
+      for (index_t c = 0; c < matrix::round_up(t + 1); c += piece) {
+        V x[static_cast<std::size_t>(piece)];
+        simd::load_columns<V, piece>(turned + t * side + c, side, all_lanes<V>{}, x);
+        each<piece>([&](int k) { sum = sum + x[k]; });
+      }
+      L::store(inner + t, sum);
     }
   }
 
   /// The sum of all D S of a state and its gradient.
   template <class V>
   [[nodiscard]] S meeting_of(const S* state, const S* d) const noexcept {
-    S sum = 0;
-    for (index_t c = 0; c < columns; c += wide)
-      sum += recurrence::dot_row<V>(d + c * K, state + c * K, K * wide);
-    return sum;
+    using L = lane<V>;
+    constexpr int chains = 4, registers = static_cast<int>(wide / L::width);
+    constexpr auto count = static_cast<std::size_t>(registers);
+    V sum[static_cast<std::size_t>(chains)][count];
+    unrolled<chains>(
+        [&](auto s) { unrolled<registers>([&](auto k) { sum[s][k] = L::broadcast(S(0)); }); });
+    const auto add = [&](auto s, index_t at) {
+      unrolled<registers>([&](auto k) {
+        const index_t i = at + static_cast<index_t>(k()) * L::width;
+        sum[s][k] = L::fma(L::load(d + i), L::load(state + i), sum[s][k]);
+      });
+    };
+    index_t at = 0;
+    for (; at + chains * wide <= state_size; at += chains * wide)
+      unrolled<chains>([&](auto s) { add(s, at + static_cast<index_t>(s()) * wide); });
+    for (; at < state_size; at += wide) add(std::integral_constant<std::size_t, 0>{}, at);
+    V all[count];
+    unrolled<registers>(
+        [&](auto k) { all[k] = (sum[0][k] + sum[1][k]) + (sum[2][k] + sum[3][k]); });
+    return recurrence::detail::fold_lanes<V>(all, [](auto a, auto b) { return a + b; });
   }
 };
 

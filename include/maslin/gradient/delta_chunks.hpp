@@ -19,7 +19,9 @@
 ///   D   <- prod a_i D + sum_r prod_{i <= r} a_i (q_r dy_r^T - k_r dv_r^T)
 
 #include <maslin/gradient/chunk_desk.hpp>
+#include <maslin/gradient/chunk_solve.hpp>
 #include <maslin/gradient/delta_reverse.hpp>
+#include <maslin/gradient/row_product.hpp>
 
 #include <algorithm>
 
@@ -38,15 +40,18 @@ struct delta_chunks : delta_reverse<S, Axis> {
   using base::steps;
   using rows = chunk_desk<S>;
 
-  /// Rows of a chunk, measured as in linear_chunks.hpp.
-  static constexpr index_t default_rows = 32;
+  /// Rows of a chunk: scores are half the work of 32, but states are twice the traffic.
+  [[nodiscard]] index_t default_rows() const noexcept {
+    constexpr index_t small = 64 * 64;
+    return K * E <= small ? 16 : 32;
+  }
 
   [[nodiscard]] delta_chunks shifted(index_t b, index_t t) const noexcept {
     return {base::shifted(b, t)};
   }
   /// In tokens.
   [[nodiscard]] index_t chunk_of(index_t asked) const noexcept {
-    const index_t most = asked == 0 ? default_rows : matrix::most_chunk;
+    const index_t most = asked == 0 ? default_rows() : matrix::most_chunk;
     const index_t tokens = std::max(most / steps, index_t{1});
     return std::min(asked == 0 ? tokens : std::min(asked, tokens), keep->spacing());
   }
@@ -72,35 +77,83 @@ struct delta_chunks : delta_reverse<S, Axis> {
     for_each_segment(
         *this, b, begin, number, length,
         [&](const delta_chunks& head, index_t j, index_t t, index_t n, const S* state) {
+          delta_chunks next = *this;
+          next.enter(first + std::min(j + 1, group - 1));
           head.template walk_pieces<V>(d, first + j, t, n, chunk, state,
-                                       dstate.matrix(b, first + j));
+                                       dstate.matrix(b, first + j),
+                                       j + 1 < group ? &next : nullptr);
         });
   }
 
  private:
-  /// Tokens t .. t + n - 1 of head h, a chunk after another; the state before them is given.
+  /// What comes next, fetched a little at a time while the products of a chunk are made: queries and
+  /// gradients of outputs of the chunk before, or where there is none keys and values of the next
+  /// head and the state that it begins with.
+  struct rows_ahead {
+    const delta_chunks* of = nullptr;
+    index_t t = 0, row = 0, end = 0;
+    const S *state = nullptr, *state_end = nullptr;
+    static constexpr index_t of_state = 128;
+
+    [[gnu::always_inline]] void operator()() noexcept {
+      if (row == end) return;
+      if (state == nullptr) return of->fetch_read(t, row++);
+      of->fetch_written(t, row++);
+      if (state == state_end) return;
+      const index_t count = std::min(of_state, static_cast<index_t>(state_end - state));
+      matrix::fetch_row(state, count);
+      state += count;
+    }
+  };
+
+  /// Tokens t .. t + n - 1 of head h, a chunk after another; the state before them is given, and the
+  /// head that comes next, if any.
   template <class V>
   void walk_pieces(const rows& d, index_t h, index_t t, index_t n, index_t chunk, const S* state,
-                   S* carried) const noexcept {
-    this->template load<V>(d, t, n);
+                   S* carried, const delta_chunks* beside) const noexcept {
+    this->template find_factors<V>(d.factor, t, n);
     for (index_t m = 0; m < n * steps; ++m) d.beta[m] = this->beta_at(t, m);
-    std::copy_n(state, d.state_size, d.states);
-    const auto at = [&](S* of_chunks, index_t m, index_t size) {
-      return of_chunks + m / chunk * size;
+    // Before a chunk; that before the first is given.
+    const auto state_of = [&](index_t m) {
+      return m == 0 ? state : d.states + (m / chunk - 1) * d.state_size;
     };
-    for (index_t m = 0; m < n; m += chunk)
-      solve<V>(d.rows_from(m * steps), std::min(chunk, n - m) * steps,
-               at(d.states, m, d.state_size), at(d.answers, m, d.scores_size), m + chunk < n);
+    const auto answers_of = [&](index_t m) { return d.answers + m / chunk * d.scores_size; };
+    for (index_t m = 0; m < n; m += chunk) {
+      const rows of = chunk_from(d, m);
+      const index_t count = std::min(chunk, n - m) * steps;
+      this->template load_written<V>(of, t + m, count, (n - m) * steps);
+      solve<V>(of, count, state_of(m), answers_of(m));
+      if (m + chunk >= n) continue;
+      S* const after = d.states + m / chunk * d.state_size;
+      if (m == 0) std::copy_n(state, d.state_size, after);
+      advance<V>(of, count, m == 0 ? after : after - d.state_size, after);
+    }
     for (index_t m = (n - 1) / chunk * chunk; m >= 0; m -= chunk) {
-      const index_t tokens = std::min(chunk, n - m);
-      reverse<V>(d.rows_from(m * steps), h, t + m, tokens, at(d.states, m, d.state_size),
-                 at(d.answers, m, d.scores_size), carried);
+      rows_ahead next;
+      if (m > 0)
+        next = {this, t + m - chunk, 0, chunk * steps};
+      else if (beside != nullptr)
+        next = {beside,
+                t,
+                0,
+                n * steps,
+                state + keep->head_size(),
+                state + keep->head_size() + d.state_size};
+      reverse<V>(chunk_from(d, m), h, t + m, std::min(chunk, n - m), state_of(m), answers_of(m),
+                 carried, next);
     }
   }
+  /// Rows of the chunk that begins with token m; queries and outputs are those of one chunk.
+  [[nodiscard]] rows chunk_from(const rows& d, index_t m) const noexcept {
+    rows of = d.rows_from(m * steps);
+    of.query = d.query;
+    of.dy = d.dy;
+    return of;
+  }
 
-  /// Errors and updates of n rows, what keys answer each other, and the state after them.
+  /// Errors and updates of n rows, and what keys answer each other.
   template <class V>
-  void solve(const rows& d, index_t n, S* state, S* answers, bool more) const noexcept {
+  void solve(const rows& d, index_t n, const S* state, S* answers) const noexcept {
     using L = lane<V>;
     matrix::transpose<V>(d.key, d.keys, n, K, d.key_by_row);
     d.template score<V>(d.key_by_row, d.key_by_row, K, n, answers);
@@ -112,41 +165,41 @@ struct delta_chunks : delta_reverse<S, Axis> {
     d.template for_each_score<V>(n, [&](index_t at, index_t, index_t c) {
       L::store(d.corrections + at, L::load(answers + at) * (zero - L::load(d.beta + c)));
     });
-    const auto errors = d.by_columns(d.error);
-    simd::multiply<V>(errors, rows::lying(d.key_by_row, K).read(), rows::lying(state, K).read(),
-                      {.nothing = true}, n, d.columns, K);
-    for (index_t r = 0; r < n; ++r) {
-      const V minus = L::broadcast(gated ? -d.prefix[r] : S(-1));
-      for (index_t i = r * d.columns; i < (r + 1) * d.columns; i += L::width)
-        L::store(d.error + i, L::fma(minus, L::load(d.error + i), L::load(d.value + i)));
-    }
-    simd::multiply<V, simd::terms::before>(errors, d.template turn<V>(d.corrections, n).read(),
-                                           errors.read(), {}, n, d.columns);
-    for (index_t r = 0; r < n; ++r)
-      matrix::scale_row<V>(d.error + r * d.columns, d.beta[r], d.value + r * d.columns, d.columns);
-    if (!more) return;
+    chunk_solve<S>{.keys = rows::lying(d.key_by_row, K).read(),
+                   .state = rows::lying(state, K),
+                   .K = K,
+                   .rows = n,
+                   .columns = d.columns,
+                   .scale = gated ? d.prefix : nullptr,
+                   .links = d.template turn<V>(d.corrections, n).read(),
+                   .found = d.by_columns(d.error)}
+        .template forward<V>(d.by_columns(d.value), d.beta);
+  }
+
+  /// The state after n rows, from that before them; it may be in its place.
+  template <class V>
+  void advance(const rows& d, index_t n, S* before, S* after) const noexcept {
     const S* keys = d.key;
     if constexpr (gated) {
       d.template fade<V>(d.key, d.tail(n), n, d.faded);
       keys = d.faded;
     }
-    simd::multiply<V>(rows::lying(state + d.state_size, K), rows::lying(state, K), d.by_keys(keys),
+    simd::multiply<V>(rows::lying(after, K), rows::lying(before, K), d.by_keys(keys),
                       d.by_columns(d.value).read(), {.scale = gated ? d.kept : nullptr}, K,
                       d.columns, n);
   }
 
   /// `tokens` of head h.
   template <class V>
-  void reverse(const rows& d, index_t h, index_t t, index_t tokens, S* state, S* answers,
-               S* carried) const noexcept {
+  void reverse(const rows& d, index_t h, index_t t, index_t tokens, const S* state,
+               const S* answers, S* carried, rows_ahead& next) const noexcept {
     const index_t n = tokens * steps;
+    this->template load_read<V>(d, t, n);
     if constexpr (gated) d.template find_decays<V>(n);
     turn_rows<V>(d, n);
-    d.template turn_state<V>(state, d.state_by_key);
-    d.template turn_state<V>(carried, d.carried_by_key);
     find_updates<V>(d, n, answers, carried);
     weigh_scores<V>(d, n, answers);
-    find_queries_and_keys<V>(d, n);
+    find_queries_and_keys<V>(d, n, state, carried, next);
     if constexpr (gated)
       if (this->ddecay) {
         d.template cross<V>(n, d.template meeting_of<V>(state, carried));
@@ -175,19 +228,31 @@ struct delta_chunks : delta_reverse<S, Axis> {
     d.template for_each_score<V>(n, [&](index_t at, index_t r, index_t) {
       L::store(d.corrections + at, L::load(answers + at) * L::broadcast(-d.beta[r]));
     });
-    const auto found = d.by_columns(d.dvalue);
-    simd::multiply<V>(found, rows::lying(d.key_by_row, K).read(), rows::lying(carried, K).read(),
-                      {.nothing = true}, n, d.columns, K);
-    simd::multiply<V, simd::terms::from>(found, d.square(d.scores).read(),
-                                         d.by_columns(d.dy).read(),
-                                         {.scale = gated ? d.tail(n) : nullptr}, n, d.columns, n);
-    simd::multiply<V, simd::terms::after>(found, d.square(d.corrections).read(), found.read(), {},
-                                          n, d.columns, n);
-    S* const corrected = d.arrived + n * d.columns;
-    for (index_t r = 0; r < n; ++r)
-      matrix::scale_row<V>(d.dvalue + r * d.columns, -d.beta[r], corrected + r * d.columns,
-                           d.columns);
-    matrix::transpose<V>(corrected, d.columns, n, E, d.corrected_by_row);
+    const auto corrected = rows::lying(d.arrived, 2 * n).from(n, 0);
+    chunk_solve<S>{.keys = rows::lying(d.key_by_row, K).read(),
+                   .state = rows::lying(carried, K).read(),
+                   .K = K,
+                   .rows = n,
+                   .columns = d.columns,
+                   .scale = gated ? d.tail(n) : nullptr,
+                   .links = d.square(d.corrections).read(),
+                   .found = d.by_columns(d.dvalue)}
+        .template backward<V>(d.square(d.scores).read(), d.by_columns(d.dy).read(), corrected,
+                              d.beta);
+    for (index_t r = 0; r < n; r += rows::wide)
+      for (index_t e = 0; e < E; e += rows::wide)
+        matrix::transpose<V>(corrected.at(r, e), rows::wide, std::min(rows::wide, n - r),
+                             std::min(rows::wide, E - e),
+                             rows::lying(d.corrected_by_row, E).at(e, r));
+  }
+
+  /// A row times `factor`, to line i of panels.
+  template <class V>
+  static void scale_row(const S* row, S factor, const matrix::panels<S>& to, index_t i,
+                        index_t count) noexcept {
+    using L = lane<V>;
+    const V by = L::broadcast(factor);
+    for (index_t c = 0; c < count; c += L::width) L::store(to.at(i, c), by * L::load(row + c));
   }
 
   /// What arrives at updates from outputs and from corrections, faded, and its products with scores
@@ -205,57 +270,97 @@ struct delta_chunks : delta_reverse<S, Axis> {
       d.template weigh<V>(d.arrivals, d.between, n);
       d.template weigh<V>(d.corrections, d.between, n);
     }
-    for (index_t r = 0; r < n; ++r) d.corrections[r * d.side + r] = 0;
+    for (index_t r = 0; r < n; ++r) {
+      const index_t end = matrix::round_up(r + 1);
+      std::fill(d.arrivals + r * d.side + r + 1, d.arrivals + r * d.side + end, S(0));
+      std::fill(d.corrections + r * d.side + r, d.corrections + r * d.side + end, S(0));
+    }
   }
 
-  /// to = S x of n rows x, then what they have of earlier keys by `scores`.
+  /// dq and dk, rows in lanes: what rows have of the first state and of earlier keys, then of the last
+  /// D and of later queries and keys.
   template <class V>
-  void read_keys(const rows& d, index_t n, S* by_row, const S* scores, const S* reader, S* to,
-                 bool add) const noexcept {
-    simd::multiply<V>(d.by_keys(to), rows::lying(by_row, E).read(),
-                      rows::lying(d.state_by_key, E).read(), {.nothing = true}, n, K, E);
-    if constexpr (gated) d.template dots<V>(reader, to, d.prefix, n, d.from_state, add);
-    simd::multiply<V, simd::terms::through>(d.by_keys(to), d.template turn<V>(scores, n).read(),
-                                            d.by_keys(d.key).read(),
-                                            {.scale = gated ? d.prefix : nullptr}, n, K);
+  void find_queries_and_keys(const rows& d, index_t n, const S* state, const S* carried,
+                             rows_ahead& next) const noexcept {
+    const auto readers = d.by_keys(d.query).read(), writers = d.by_keys(d.key).read();
+    const auto of_values = [&](S* by_row) { return rows::lying(by_row, E).read(); };
+    const auto of_keys = [&](S* by_row) { return rows::lying(by_row, K).read(); };
+    S *const read = d.faded, *const written = d.faded + d.side * d.keys;
+    S *const from = gated ? d.from_state : nullptr, *const to = gated ? d.to_state : nullptr;
+    const S *prefix = gated ? d.prefix : nullptr, *tail = gated ? d.tail(n) : nullptr;
+    if constexpr (gated)
+      for (S* sums : {from, to}) std::fill_n(sums, d.side, S(0));
+    row_product<S> p{.out = rows::lying(read, d.keys),
+                     .state = state,
+                     .x = of_values(d.dy_by_row),
+                     .K = K,
+                     .E = E,
+                     .rows = n,
+                     .by = prefix,
+                     .with = of_keys(d.query_by_row),
+                     .dots = from};
+    p.template run<V>(
+        next, score_terms<S>{writers, d.template turn<V>(d.arrivals, n).read(), reach::earlier});
+    p.out = rows::lying(written, d.keys);
+    p.x = of_values(d.corrected_by_row);
+    p.with = of_keys(d.key_by_row);
+    p.template run<V>(next);
+    p.state = carried;
+    p.x = of_values(d.value_by_row);
+    p.by = tail;
+    p.dots = to;
+    p.add = true;
+    p.template run<V>(next, score_terms<S>{readers, d.square(d.arrivals).read(), reach::later},
+                      score_terms<S>{writers, both_ways<V>(d, n).read(), reach::all});
+    if constexpr (gated)
+      for (index_t r = 0; r < n; ++r) {
+        from[r] *= prefix[r];
+        to[r] *= tail[r];
+      }
+    turn_back<V>(d, read, n, d.read);
+    turn_back<V>(d, written, n, d.dkey);
   }
 
+  /// Corrections of rows by each other, whichever comes first, by columns.
   template <class V>
-  void find_queries_and_keys(const rows& d, index_t n) const noexcept {
+  [[nodiscard]] matrix::panels<S> both_ways(const rows& d, index_t n) const noexcept {
     using L = lane<V>;
-    read_keys<V>(d, n, d.dy_by_row, d.arrivals, d.query, d.read, false);
-    read_keys<V>(d, n, d.corrected_by_row, d.corrections, d.key, d.dkey, true);
-    const auto written = d.by_keys(d.faded);
-    const S* tail = gated ? d.tail(n) : nullptr;
-    simd::multiply<V>(written, rows::lying(d.value_by_row, E).read(),
-                      rows::lying(d.carried_by_key, E).read(), {.nothing = true}, n, K, E);
-    if constexpr (gated) d.template dots<V>(d.key, d.faded, tail, n, d.to_state);
-    simd::multiply<V, simd::terms::from>(written, d.square(d.arrivals).read(),
-                                         d.by_keys(d.query).read(), {.scale = tail}, n, K, n);
-    simd::multiply<V, simd::terms::from>(written, d.square(d.corrections).read(),
-                                         d.by_keys(d.key).read(), {}, n, K, n);
-    for (index_t r = 0; r < n; ++r)
-      matrix::for_each_piece<V, 1>(K, [&](auto, index_t i, auto lanes) {
-        S* to = d.dkey + r * d.keys + i;
-        L::store(to, L::load(to, lanes) + L::load(d.faded + r * d.keys + i, lanes), lanes);
-      });
+    const auto all = d.template turn<V>(d.corrections, n);
+    for (index_t c = 0; c < n; ++c)
+      for (index_t r = 0; r <= c; r += L::width) {
+        const V later = L::load(d.corrections + c * d.side + r);
+        S* const at = all.at(c, r);
+        L::store(at, r / rows::wide == c / rows::wide ? L::load(at) + later : later);
+      }
+    return all;
+  }
+
+  /// Rows of keys, from lines of rows.
+  template <class V>
+  void turn_back(const rows& d, const S* lines, index_t n, S* to) const noexcept {
+    using L = lane<V>;
+    constexpr int piece = 8;
+    const auto from = rows::lying(lines, d.keys);
+    for (index_t r = 0; r < n; r += L::width)
+      for (index_t i = 0; i < d.keys; i += piece) {
+        V x[static_cast<std::size_t>(piece)];
+        each<piece>([&](int k) { x[k] = L::load(from.at(i + k, r)); });
+        simd::store_columns<V, piece>(to + r * d.keys + i, d.keys, all_lanes<V>{}, x);
+      }
   }
 
   /// D of the row before n rows: one product with queries and keys, of dy and what is corrected.
   template <class V>
   void update(const rows& d, index_t n, S* carried) const noexcept {
-    S* const keys = d.faded + n * d.keys;
-    if constexpr (gated) {
-      d.template fade<V>(d.query, d.prefix, n, d.faded);
-      d.template fade<V>(d.key, d.prefix, n, keys);
-    } else {
-      std::copy_n(d.query, n * d.keys, d.faded);
-      std::copy_n(d.key, n * d.keys, keys);
+    const auto faded = rows::lying(d.faded, 2 * n), arrived = rows::lying(d.arrived, 2 * n);
+    for (index_t r = 0; r < n; ++r) {
+      const S by = gated ? d.prefix[r] : S(1);
+      scale_row<V>(d.query + r * d.keys, by, faded, r, d.keys);
+      scale_row<V>(d.key + r * d.keys, by, faded, n + r, d.keys);
+      scale_row<V>(d.dy + r * d.columns, S(1), arrived, r, d.columns);
     }
-    std::copy_n(d.dy, n * d.columns, d.arrived);
-    simd::multiply<V>(rows::lying(carried, K), d.by_keys(d.faded).read(),
-                      d.by_columns(d.arrived).read(), {.scale = gated ? d.kept : nullptr}, K,
-                      d.columns, 2 * n);
+    simd::multiply<V>(rows::lying(carried, K), faded.read(), arrived.read(),
+                      {.scale = gated ? d.kept : nullptr}, K, d.columns, 2 * n);
   }
 
   template <class V>
@@ -265,9 +370,8 @@ struct delta_chunks : delta_reverse<S, Axis> {
       S* dv = d.dvalue + m * d.columns;
       if (this->dbeta) {
         const S* error = d.error + m * d.columns;
-        store<S>(this->dbeta.rows.at(t + m / steps) + m % steps * this->dbeta.step,
-                 recurrence::dot_row<V>(static_cast<const S*>(dv), error, E), all_lanes<S>{},
-                 this->accumulate);
+        store<S>(this->dbeta.at(t, m), recurrence::dot_row<V>(static_cast<const S*>(dv), error, E),
+                 all_lanes<S>{}, this->accumulate);
       }
       matrix::scale_row<V>(dv, d.beta[m], d.columns);
     }

@@ -109,47 +109,76 @@ struct delta_reverse {
     finish<V>(d, h, t, n);
   }
 
+  /// Which token and micro-step row m is. Mostly it is no division.
+  [[nodiscard]] auto place_of(index_t m) const noexcept {
+    struct place {
+      index_t token, step;
+    };
+    return steps == 1 ? place{m, 0} : place{m / steps, m % steps};
+  }
   [[nodiscard]] const S* key_at(index_t t, index_t m) const noexcept {
-    return key.at(t + m / steps) + m % steps * key_step;
+    const auto at = place_of(m);
+    return key.at(t + at.token) + at.step * key_step;
   }
   [[nodiscard]] const S* value_at(index_t t, index_t m) const noexcept {
-    return value.at(t + m / steps) + m % steps * value_step;
+    const auto at = place_of(m);
+    return value.at(t + at.token) + at.step * value_step;
   }
   [[nodiscard]] S beta_at(index_t t, index_t m) const noexcept {
-    return *(beta.at(t + m / steps) + m % steps * beta_step);
+    const auto at = place_of(m);
+    return *(beta.at(t + at.token) + at.step * beta_step);
   }
 
-  /// What `load` copies of a micro-step: rows a token apart, which hardware does not run ahead of.
-  [[gnu::always_inline]] void fetch_rows(index_t t, index_t m) const noexcept {
+  // What is copied of a micro-step: rows a token apart, which hardware does not run ahead of.
+  [[gnu::always_inline]] void fetch_written(index_t t, index_t m) const noexcept {
     matrix::fetch_row(key_at(t, m), K);
     matrix::fetch_row(value_at(t, m), E);
-    matrix::fetch_row(query.at(t + m / steps), K);
-    matrix::fetch_row(dy.at(t + m / steps), E);
+  }
+  [[gnu::always_inline]] void fetch_read(index_t t, index_t m) const noexcept {
+    const index_t at = t + place_of(m).token;
+    matrix::fetch_row(query.at(at), K);
+    matrix::fetch_row(dy.at(at), E);
   }
 
-  /// Keys, values, decays, queries and scale dy of n tokens.
+  template <class V>
+  void load(const desk& d, index_t t, index_t n) const noexcept {
+    load_written<V>(d, t, n * steps, n * steps);
+    load_read<V>(d, t, n * steps);
+    find_factors<V>(d.factor, t, n);
+  }
+  /// Keys and values of `rows` micro-steps from token t on; `end` may be read.
   template <class V, class Desk>
-  void load(const Desk& d, index_t t, index_t n) const noexcept {
-    using L = lane<V>;
-    const auto keys = [&](S* data) { return panels{data, d.keys, matrix::panel_columns}; };
-    const auto columns = [&](S* data) { return panels{data, d.columns, matrix::panel_columns}; };
-    const index_t rows = n * steps;
+  void load_written(const Desk& d, index_t t, index_t rows, index_t end) const noexcept {
+    const panels keys{d.key, d.keys, matrix::panel_columns};
+    const panels values{d.value, d.columns, matrix::panel_columns};
     for (index_t m = 0; m < rows; ++m) {
-      fetch_rows(t, std::min(m + matrix::rows_ahead, rows - 1));
-      const index_t at = t + m / steps;
-      const bool reads = m % steps + 1 == steps;
-      matrix::load_row<V>(key_at(t, m), K, keys(d.key), m);
-      matrix::load_row<V>(value_at(t, m), E, columns(d.value), m);
-      if (reads) {
-        matrix::load_row<V>(query.at(at), K, keys(d.query), m);
-        matrix::load_row<V>(dy.at(at), E, columns(d.dy), m);
-        matrix::scale_row<V>(d.dy + m * d.columns, scale, E);
-      } else {
-        std::fill_n(d.query + m * d.keys, d.keys, S(0));
-        std::fill_n(d.dy + m * d.columns, d.columns, S(0));
-      }
-      d.factor[m] = 1;
+      fetch_written(t, std::min(m + matrix::rows_ahead, end - 1));
+      matrix::load_row<V>(key_at(t, m), K, keys, m);
+      matrix::load_row<V>(value_at(t, m), E, values, m);
     }
+  }
+  /// Queries and scale dy, where micro-steps are the last of their tokens.
+  template <class V, class Desk>
+  void load_read(const Desk& d, index_t t, index_t rows) const noexcept {
+    const panels keys{d.query, d.keys, matrix::panel_columns};
+    const panels outputs{d.dy, d.columns, matrix::panel_columns};
+    for (index_t m = 0; m < rows; ++m) {
+      fetch_read(t, std::min(m + matrix::rows_ahead, rows - 1));
+      const auto [token, step] = place_of(m);
+      if (step + 1 == steps) {
+        matrix::load_row<V>(query.at(t + token), K, keys, m);
+        matrix::load_row<V>(dy.at(t + token), E, outputs, m, scale);
+      } else {
+        std::fill_n(keys.at(m, 0), d.keys, S(0));
+        std::fill_n(outputs.at(m, 0), d.columns, S(0));
+      }
+    }
+  }
+  /// The decays of n tokens, each in the place of its first micro-step.
+  template <class V>
+  void find_factors(S* to, index_t t, index_t n) const noexcept {
+    using L = lane<V>;
+    std::fill_n(to, n * steps, S(1));
     if constexpr (gated) {
       alignas(64) S factors[matrix::panel_columns];
       for (index_t j = 0; j < n; j += matrix::panel_columns) {
@@ -158,7 +187,7 @@ struct delta_reverse {
           factors[i] = i < count ? *decay.at(t + j + i) : S(0);
         for (index_t i = 0; i < count; i += L::width)
           L::store(factors + i, simd::exp(L::load(factors + i)));
-        for (index_t i = 0; i < count; ++i) d.factor[(j + i) * steps] = factors[i];
+        for (index_t i = 0; i < count; ++i) to[(j + i) * steps] = factors[i];
       }
     }
   }
@@ -298,9 +327,8 @@ struct delta_reverse {
       S *du = d.dvalue + m * d.columns, *dk = d.dkey + m * d.keys;
       if (dbeta) {
         const S* error = d.error + m * d.columns;
-        store<S>(dbeta.rows.at(t + m / steps) + m % steps * dbeta.step,
-                 recurrence::dot_row<V>(static_cast<const S*>(du), error, E), all_lanes<S>{},
-                 accumulate);
+        store<S>(dbeta.at(t, m), recurrence::dot_row<V>(static_cast<const S*>(du), error, E),
+                 all_lanes<S>{}, accumulate);
       }
       const V by = L::broadcast(beta_at(t, m));
       for (index_t e = 0; e < d.columns; e += L::width) L::store(du + e, by * L::load(du + e));

@@ -25,8 +25,9 @@ namespace maslin::inline MASLIN_ABI::gradient {
 ///           rounded once more where it decays, so that two segments of time whose dstate is handed
 ///           over give the bytes of one. The same bytes for every thread count, of exec::scalar as of
 ///           exec::sequential. exec::chunked (and exec::automatic from a chunk on) takes chunks of
-///           tokens, 32 micro-steps by default and never more than lie between two states, each a
-///           forward and a back substitution: bytes that depend on the chunk, three times the bound;
+///           tokens, by default 16 micro-steps for heads of up to 64 x 64 and 32 for larger ones, and
+///           never more than lie between two states, each a forward and a back substitution: bytes
+///           that depend on the chunk, three times the bound;
 ///           a decay is a product of the tokens' own, its gradient a sum of what crosses it, never a
 ///           difference. NaN in dy stays in its head (and heads that have a gradient in common with
 ///           it), earlier in time
@@ -35,8 +36,8 @@ namespace maslin::inline MASLIN_ABI::gradient {
 ///           something are one task: with one key for all heads threads are for the batch alone.
 ///           Memory: for each task D of its heads (8 at most, or those that share), 12 rows of each
 ///           micro-step of a segment and with decays a state for every 4 of them, every one where a
-///           token has several (chunks: 5 rows, 11 of a micro-step of a chunk, a state for every
-///           chunk), in dstate, which the first call allocates
+///           token has several (chunks: 3 rows, 14 of a micro-step of a chunk, a state for every
+///           chunk but the first), in dstate, which the first call allocates
 /// effects   dstate enters as the gradient of the final state and leaves as that of the initial one
 /// throws    shape_error before any write; std::bad_alloc, also before
 template <class S, decay_axis Axis, updates Steps>

@@ -26,6 +26,11 @@ struct shared_gradient {
 
   explicit operator bool() const noexcept { return static_cast<bool>(rows); }
 
+  /// Micro-step m of those from token t on; a token that has one is no division.
+  [[nodiscard]] S* at(index_t t, index_t m) const noexcept {
+    return steps == 1 ? rows.at(t + m) : rows.at(t + m / steps) + m % steps * step;
+  }
+
   /// Takes n rows of head h, `stride` apart: the last of the heads in common writes their sum,
   /// which `sum` holds until then.
   template <class V>
@@ -43,7 +48,7 @@ struct shared_gradient {
         row = kept;
       }
       if (place + 1 < rows.share) continue;
-      S* const to = rows.at(t + m / steps) + m % steps * step;
+      S* const to = at(t, m);
       if (streaming && count % a_line == 0 && simd::begins_line(to)) {
         for (index_t i = 0; i < count; i += lane<V>::width)
           simd::stream_register(to + i, lane<V>::load(row + i));

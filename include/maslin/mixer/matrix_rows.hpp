@@ -88,16 +88,28 @@ void transpose(const S* rows, index_t stride, index_t n, index_t K, S* to,
   }
 }
 
-/// `count` numbers of a row into panels from column 0 on, the last one padded with zeros.
+/// `count` numbers of a row, times `factor`, into panels from column 0 on, the last one padded with
+/// zeros.
 template <class V, class S>
-void load_row(const S* row, index_t count, const panels<S>& to, index_t i) noexcept {
+void load_row(const S* row, index_t count, const panels<S>& to, index_t i,
+              S factor = S(1)) noexcept {
   using L = lane<V>;
   constexpr index_t width = L::width;
-  for (index_t c = 0; c < round_up(count); c += width) {
+  const V by = L::broadcast(factor);
+  constexpr int registers = static_cast<int>(panel_columns / width);
+  S* panel = to.at(i, 0);
+  for (; count >= panel_columns; count -= panel_columns) {
+    unrolled<registers>([&](auto k) {
+      const index_t c = static_cast<index_t>(k()) * width;
+      L::store(panel + c, by * L::load(row + c));
+    });
+    row += panel_columns;
+    panel += to.panel;
+  }
+  if (count == 0) return;
+  for (index_t c = 0; c < panel_columns; c += width) {
     const int left = static_cast<int>(std::clamp(count - c, index_t{0}, width));
-    L::store(to.at(i, c), left == 0       ? L::broadcast(S(0))
-                          : left == width ? L::load(row + c)
-                                          : L::load(row + c, left));
+    L::store(panel + c, left == 0 ? L::broadcast(S(0)) : by * L::load(row + c, left));
   }
 }
 
