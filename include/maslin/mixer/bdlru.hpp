@@ -6,6 +6,7 @@
 
 #include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
+#include <maslin/mixer/hlru.hpp>
 #include <maslin/mixer/layout.hpp>
 #include <maslin/recurrence/block.hpp>
 #include <maslin/recurrence/normalise.hpp>
@@ -221,7 +222,7 @@ struct bdlru {
     [[nodiscard]] recurrence::gate_row<V, M> row(int i) const noexcept {
       V z[static_cast<std::size_t>(M) + 1];
       logits(i, z);
-      return recurrence::normalised_row<N, V, M>(z, input[i]);
+      return recurrence::normalised_row<N, V, M>(z, [&] { return input[i]; });
     }
   };
 
@@ -235,7 +236,8 @@ struct bdlru {
       constexpr index_t width = lane<V>::width;
       V z[static_cast<std::size_t>(M) + 1];
       each<M + 1>([&](int k) { z[k] = lane<V>::load(gates + (i * (M + 1) + k) * width); });
-      return recurrence::normalised_row<N, V, M>(z, lane<V>::load(input + i * width));
+      return recurrence::normalised_row<N, V, M>(z,
+                                                 [&] { return lane<V>::load(input + i * width); });
     }
   };
 
@@ -259,13 +261,15 @@ struct bdlru {
     template <class V>
     using recurrence = maslin::recurrence::block<V, M>;
     static constexpr int order = M, outputs = M;
-    static constexpr int weights = maslin::recurrence::costly_weights<N> ? M * (M + 1) : 0;
+    static constexpr int weights =
+        maslin::recurrence::bundled_weights<N, std::size_t{M} + 1> ? M * (M + 1) : 0;
     static constexpr bool wide_lanes = true;
     static constexpr int arrays = 2;
     /// Gates are what a run reads most of: it is worth a thread if they are.
     static constexpr index_t run_bytes = scan::run_bytes / (M + 1);
-    static constexpr auto costs =
-        weights > 0 ? scan::cost_family::block_weighed : scan::cost_family::block;
+    static constexpr auto costs = maslin::recurrence::costly_weights<N>
+                                      ? scan::cost_family::block_weighed
+                                      : scan::cost_family::block;
 
     const S* gate;
     const S* input;
@@ -288,11 +292,29 @@ struct bdlru {
     [[nodiscard]] bool is_packed() const noexcept {
       return gate_step == packed_gates && input_step == M && out_step == M;
     }
-    [[nodiscard]] kernel_of<true> packed() const noexcept {
-      return std::bit_cast<kernel_of<true>>(*this);
+    /// Blocks of one number are channels of H-LRU of order 1, to the last bit.
+    [[nodiscard]] auto packed() const noexcept {
+      if constexpr (M == 1)
+        return channels();
+      else
+        return std::bit_cast<kernel_of<true>>(*this);
     }
     [[nodiscard]] kernel_of<false> general() const noexcept {
       return std::bit_cast<kernel_of<false>>(*this);
+    }
+    [[nodiscard]] typename hlru<S, 1, N, Order>::kernel channels() const noexcept {
+      return {.gate = gate,
+              .input = input,
+              .out = out,
+              .gate_batch = gate_batch,
+              .gate_time = gate_time,
+              .gate_step = gate_step,
+              .group_shift = group_shift,
+              .input_batch = input_batch,
+              .input_time = input_time,
+              .out_batch = out_batch,
+              .out_time = out_time,
+              .fetch = fetch};
     }
     [[nodiscard]] index_t gates_apart() const noexcept { return Packed ? packed_gates : gate_step; }
     [[nodiscard]] index_t values_apart() const noexcept { return Packed ? M : input_step; }

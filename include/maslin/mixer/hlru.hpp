@@ -238,6 +238,8 @@ struct hlru {
 
  private:
   friend struct gradient::hlru<hlru>;
+  template <class, int, normalise, gates>
+  friend struct bdlru;
 
   static constexpr const char* gate_axes =
       Order == gates::natural ? "[B, T, D, M+1]" : "[B, T, ceil(D/L), M+1, L]";
@@ -264,7 +266,7 @@ struct hlru {
     [[nodiscard]] recurrence::gate_row<V, M> row(int) const noexcept {
       V z[static_cast<std::size_t>(M) + 1];
       in.template logits<V>(t, c, n, z);
-      return recurrence::normalised_row<N, V, M>(z, in.template values<V>(t, c, n));
+      return recurrence::normalised_row<N, V, M>(z, [&] { return in.template values<V>(t, c, n); });
     }
     [[nodiscard]] typename algebra<V>::token made() const noexcept { return {row(0)}; }
   };
@@ -278,7 +280,7 @@ struct hlru {
     [[nodiscard]] recurrence::gate_row<V, M> row(int) const noexcept {
       V z[static_cast<std::size_t>(M) + 1];
       each<M + 1>([&](int k) { z[k] = lane<V>::load(gates + k * lane<V>::width); });
-      return recurrence::normalised_row<N, V, M>(z, lane<V>::load(input));
+      return recurrence::normalised_row<N, V, M>(z, [&] { return lane<V>::load(input); });
     }
   };
 
@@ -303,13 +305,17 @@ struct hlru {
     template <class V>
     using recurrence = algebra<V>;
     static constexpr int order = M, outputs = 1;
-    static constexpr int weights = maslin::recurrence::costly_weights<N> ? M + 1 : 0;
+    static constexpr int weights =
+        maslin::recurrence::bundled_weights<N, std::size_t{M} + 1> ? M + 1 : 0;
+    // A sigmoid is one long chain of operations.
+    static constexpr bool twins = M == 1 && N == normalise::softmax;
     static constexpr bool wide_lanes = true;
     static constexpr int arrays = 2;
     /// Gates are what a run reads most of: it is worth a thread if they are.
     static constexpr index_t run_bytes = scan::run_bytes / (M + 1);
-    static constexpr auto costs =
-        weights > 0 ? scan::cost_family::companion_weighed : scan::cost_family::companion;
+    static constexpr auto costs = maslin::recurrence::costly_weights<N>
+                                      ? scan::cost_family::companion_weighed
+                                      : scan::cost_family::companion;
 
     const S* gate;
     const S* input;

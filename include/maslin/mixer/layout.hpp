@@ -52,14 +52,17 @@ struct grouped_gates {
   template <class V>
   [[nodiscard]] const S* place(index_t c) const noexcept {
     constexpr index_t L = default_group;
-    if constexpr (lane<V>::width % default_group == 0) return first + c / L * step;
+    constexpr index_t width = lane<V>::width;
+    if constexpr (width % L == 0) return first + c / width * (width / L * step);
     const auto u = static_cast<std::size_t>(c);  // unsigned: division is then a shift
     return first + static_cast<index_t>(u / L) * step + u % L;
   }
   /// Gate k of channels c .. c + width - 1. A register wider than a group is read from two.
   template <class V, class N>
   [[nodiscard]] V load(index_t c, N n, index_t k) const noexcept {
-    if constexpr (lane<V>::width == 1) {
+    if constexpr (simd::is_twin<V>) {
+      return load_twin<V>(place<V>(c) + k * default_group);
+    } else if constexpr (lane<V>::width == 1) {
       const index_t L = index_t{1} << shift;
       return first[(c >> shift) * step + k * L + (c & (L - 1))];
     } else {
@@ -70,6 +73,18 @@ struct grouped_gates {
       else
         return lane<V>::load(at);
     }
+  }
+
+ private:
+  template <class V>
+  [[nodiscard, gnu::always_inline]] V load_twin(const S* at) const noexcept {
+    using half = decltype(V::first);
+    constexpr index_t width = lane<half>::width, L = default_group;
+    if constexpr (width > L)
+      return {simd::load_halves<half>(at, at + step),
+              simd::load_halves<half>(at + 2 * step, at + 3 * step)};
+    else
+      return {lane<half>::load(at), lane<half>::load(width < L ? at + width : at + step)};
   }
 };
 

@@ -41,13 +41,16 @@ template <normalise N, class V, std::size_t K>
   using S = typename L::scalar;
   const V zero = L::broadcast(S(0)), one = L::broadcast(S(1));
   gate_gradient<V, K> g;
+  if constexpr (N == normalise::softmax) {
+    normalise_row<N>(z, g.p);
+    each<K>([&](std::size_t k) { g.slope[k] = g.p[k]; });
+    return g;
+  }
   V w[K];
   gate_weights<N>(z, w);
   gate_shares<N>(w, g.p);
   if constexpr (N == normalise::none) {
     each<K>([&](std::size_t k) { g.slope[k] = one; });
-  } else if constexpr (N == normalise::softmax) {
-    each<K>([&](std::size_t k) { g.slope[k] = g.p[k]; });
   } else if constexpr (N == normalise::sigmoid_l1) {
     // w (1 - w) / n, and 1 - sigmoid(z) is the sigmoid of -z.
     each<K>([&](std::size_t k) { g.slope[k] = g.p[k] * simd::sigmoid(V(zero - z[k])); });

@@ -112,30 +112,15 @@ inline void divide_by_l1(const V (&w)[K], V offset, V (&p)[K]) noexcept {
     rarely(L::any(norm == inf), w, p, special);
 }
 
-/// What `softmax_powers` makes weights of: z_k - max z. A row of two takes one exp: it holds the
-/// difference of its logits and the larger weight, 1, or 0 if both are -inf.
+/// What `softmax_powers` makes weights of: z_k - max z.
 template <class V, std::size_t K>
 inline void softmax_exponents(const V (&z)[K], V (&x)[K]) noexcept {
   using L = lane<V>;
-  using S = typename L::scalar;
-  const V zero = L::broadcast(S(0)), one = L::broadcast(S(1)), never = L::broadcast(-infinity<V>);
+  const V zero = L::broadcast(0), never = L::broadcast(-infinity<V>);
   const V m = largest_of(z);
-  if constexpr (K == 2)
-    x[0] = z[0] - z[1], x[1] = one;
-  else
-    each<K>([&](std::size_t k) { x[k] = z[k] - m; });
-  rarely(L::any(L::abs(m) == L::broadcast(infinity<V>)), z, x, [&](const auto& from, auto& to) {
-    if constexpr (K == 2) {
-      V both[2] = {zero, zero};
-      special_softmax(from, m, zero, never, both);
-      const auto dead = m == never;
-      to[0] = L::select(L::abs(m) == L::broadcast(infinity<V>),
-                        L::select(dead, both[0], both[0] - both[1]), to[0]);
-      to[1] = L::select(dead, zero, one);
-    } else {
-      special_softmax(from, m, zero, never, to);
-    }
-  });
+  each<K>([&](std::size_t k) { x[k] = z[k] - m; });
+  rarely(L::any(L::abs(m) == L::broadcast(infinity<V>)), z, x,
+         [&](const auto& from, auto& to) { special_softmax(from, m, zero, never, to); });
 }
 
 /// x_k <- exp(x_k) for x_k <= 0. The quick form rounds a product outside the FMA family; there the one
@@ -148,49 +133,71 @@ template <int K, class V>
     unrolled<K>([&](auto k) { x[k] = simd::exp_nonpositive(x[k]); });
 }
 
-/// w_k = exp(z_k - max z) of R rows; the largest of each is 1.
-template <std::size_t K, std::size_t R, class V>
-[[gnu::always_inline]] inline void softmax_powers(V (&x)[R * K]) noexcept {
-  using L = lane<V>;
-  if constexpr (K == 2) {
-    const V zero = L::broadcast(typename L::scalar(0));
-    V e[R];
-    unrolled<R>([&](auto r) { e[r] = zero - L::abs(x[2 * r]); });
-    exps_of<static_cast<int>(R)>(e);
-    unrolled<R>([&](auto r) {
-      const auto second = x[2 * r] < zero;
-      const V top = x[2 * r + 1];
-      x[2 * r] = L::select(second, e[r], top);
-      x[2 * r + 1] = L::select(second, top, e[r]);
-    });
-  } else {
-    // Four at a time: more would not fit in registers.
-    constexpr std::size_t total = R * K;
-    unrolled<static_cast<int>((total + 3) / 4)>([&](auto q) {
-      constexpr std::size_t first = 4 * q, count = total - first < 4 ? total - first : 4;
-      V part[count];
-      unrolled<static_cast<int>(count)>([&](auto k) { part[k] = x[first + k]; });
-      exps_of<static_cast<int>(count)>(part);
-      unrolled<static_cast<int>(count)>([&](auto k) { x[first + k] = part[k]; });
-    });
-  }
+/// x_k <- exp(x_k), four at a time: more would not fit in registers.
+template <std::size_t K, class V>
+[[gnu::always_inline]] inline void softmax_powers(V (&x)[K]) noexcept {
+  unrolled<static_cast<int>((K + 3) / 4)>([&](auto q) {
+    constexpr std::size_t first = 4 * q, count = K - first < 4 ? K - first : 4;
+    V part[count];
+    unrolled<static_cast<int>(count)>([&](auto k) { part[k] = x[first + k]; });
+    exps_of<static_cast<int>(count)>(part);
+    unrolled<static_cast<int>(count)>([&](auto k) { x[first + k] = part[k]; });
+  });
 }
 
-/// The same for R rows in memory, or single exponents with K = 1.
-template <std::size_t K, std::size_t R, class V>
+/// The same for `count` registers in memory.
+template <std::size_t K, class V>
 [[gnu::always_inline]] inline void softmax_powers_at(typename lane<V>::scalar* x) noexcept {
   using L = lane<V>;
-  V w[R * K];
-  unrolled<static_cast<int>(R * K)>([&](auto k) { w[k] = L::load(x + index_t(k) * L::width); });
-  softmax_powers<K, R>(w);
-  unrolled<static_cast<int>(R * K)>([&](auto k) { L::store(x + index_t(k) * L::width, w[k]); });
+  V w[K];
+  unrolled<static_cast<int>(K)>([&](auto k) { w[k] = L::load(x + index_t(k) * L::width); });
+  softmax_powers(w);
+  unrolled<static_cast<int>(K)>([&](auto k) { L::store(x + index_t(k) * L::width, w[k]); });
 }
-template <std::size_t K, class V>
+template <class V>
 [[gnu::noinline]] inline void softmax_powers(typename lane<V>::scalar* x, index_t count) noexcept {
-  constexpr index_t at_once = 4, numbers = index_t{K} * lane<V>::width;
+  constexpr index_t at_once = 4;
   index_t i = 0;
-  for (; i + at_once <= count; i += at_once) softmax_powers_at<K, at_once, V>(x + i * numbers);
-  for (; i < count; ++i) softmax_powers_at<K, 1, V>(x + i * numbers);
+  for (; i + at_once <= count; i += at_once) softmax_powers_at<at_once, V>(x + i * lane<V>::width);
+  for (; i < count; ++i) softmax_powers_at<1, V>(x + i * lane<V>::width);
+}
+
+/// What `softmax_pair` makes coefficients of.
+template <class V>
+struct pair_exponent {
+  V below;  // the smaller logit less the larger one
+  V top;    // the weight of the larger one, 1
+};
+
+/// The same where logits may be two equal infinities, which have no difference: +inf share 1, -inf are
+/// dead, and their weights 0.
+template <class V>
+[[nodiscard, gnu::noinline]] inline pair_exponent<V> special_pair(const V (&z)[2]) noexcept {
+  using L = lane<V>;
+  const V zero = L::broadcast(0);
+  const V inf = L::broadcast(infinity<V>), never = L::broadcast(-infinity<V>);
+  const auto full = L::both(z[0] >= inf, z[1] >= inf);
+  const auto dead = L::both(z[0] <= never, z[1] <= never);
+  const V below = L::min(z[0] - z[1], z[1] - z[0]);
+  return {L::select(full, zero, L::select(dead, zero, below)),
+          L::select(dead, zero, L::broadcast(1))};
+}
+
+/// The softmax of two logits, a sigmoid of their difference: one exp, and no maximum.
+template <class V>
+[[gnu::always_inline]] inline void softmax_pair(const V (&z)[2], V (&p)[2]) noexcept {
+  using L = lane<V>;
+  const V one = L::broadcast(1), d = z[0] - z[1];
+  V e[1] = {L::min(d, z[1] - z[0])}, top = one;
+  if (L::any_nan(e[0])) [[unlikely]] {
+    const V copies[2] = {z[0], z[1]};  // as in `rarely`
+    const auto special = special_pair(copies);
+    e[0] = special.below, top = special.top;
+  }
+  exps_of<1>(e);
+  const V larger = L::div(top, one + e[0]), smaller = e[0] * larger;
+  p[0] = L::select_negative(d, smaller, larger);
+  p[1] = L::select_negative(d, larger, smaller);
 }
 
 /// w_k proportional to sigmoid(z_k).
@@ -225,6 +232,16 @@ inline void divide_by_sum(const V (&w)[K], V (&p)[K]) noexcept {
   each<K>([&](std::size_t k) { p[k] = w[k] * inverse; });
 }
 
+/// Coefficients p and the gated input p_M v.
+template <class V, int M>
+[[nodiscard]] inline gate_row<V, M> row_of(const V (&p)[static_cast<std::size_t>(M) + 1],
+                                           V v) noexcept {
+  gate_row<V, M> row;
+  each<M>([&](int k) { row.gate[k] = p[k]; });
+  row.input = p[M] * v;
+  return row;
+}
+
 }  // namespace detail
 
 /// True where weights cost an exp.
@@ -232,13 +249,18 @@ template <normalise N>
 inline constexpr bool costly_weights =
     N == normalise::softmax || N == normalise::sigmoid_l1 || N == normalise::tanh_l1;
 
+/// True where rows of K weights are best made for many rows in turn (`begin_row`). The one exp of a pair
+/// costs less than to store and load it.
+template <normalise N, std::size_t K>
+inline constexpr bool bundled_weights = costly_weights<N> && !(N == normalise::softmax && K == 2);
+
 /// The first half of `normalise_row`: w with p = w / n.
 template <normalise N, class V, std::size_t K>
 inline void gate_weights(const V (&z)[K], V (&w)[K]) noexcept {
   using L = lane<V>;
   if constexpr (N == normalise::softmax) {
     detail::softmax_exponents(z, w);
-    detail::softmax_powers<K, 1>(w);
+    detail::softmax_powers(w);
   } else if constexpr (N == normalise::sigmoid_l1) {
     detail::sigmoid_weights(z, w);
   } else {
@@ -281,9 +303,13 @@ inline void gate_shares(const V (&w)[K], V (&p)[K]) noexcept {
 ///           more for sigmoid_l1 and tanh_l1
 template <normalise N, class V, std::size_t K>
 inline void normalise_row(const V (&z)[K], V (&p)[K]) noexcept {
-  V w[K];
-  gate_weights<N>(z, w);
-  gate_shares<N>(w, p);
+  if constexpr (N == normalise::softmax && K == 2) {
+    detail::softmax_pair(z, p);
+  } else {
+    V w[K];
+    gate_weights<N>(z, w);
+    gate_shares<N>(w, p);
+  }
 }
 
 /// `normalise_row` in three parts, for kernels that do each of them for many rows in turn: a step between
@@ -299,12 +325,7 @@ inline void begin_row(const V (&z)[K], V (&w)[K]) noexcept {
 template <normalise N, std::size_t K, class V>
 inline void raise_rows([[maybe_unused]] typename lane<V>::scalar* w,
                        [[maybe_unused]] index_t rows) noexcept {
-  if constexpr (N == normalise::softmax) {
-    if constexpr (K == 2)
-      detail::softmax_powers<2, V>(w, rows);
-    else
-      detail::softmax_powers<1, V>(w, rows * index_t{K});
-  }
+  if constexpr (N == normalise::softmax) detail::softmax_powers<V>(w, rows * index_t{K});
 }
 /// The last part: the row of a step, M coefficients of the state and the gated input p_M v.
 template <normalise N, class V, int M>
@@ -312,19 +333,16 @@ template <normalise N, class V, int M>
                                                  V v) noexcept {
   V p[static_cast<std::size_t>(M) + 1];
   gate_shares<N>(w, p);
-  gate_row<V, M> row;
-  each<M>([&](int k) { row.gate[k] = p[k]; });
-  row.input = p[M] * v;
-  return row;
+  return detail::row_of<V, M>(p, v);
 }
 
-/// The same from M + 1 logits.
-template <normalise N, class V, int M>
+/// The same from M + 1 logits and value(), which is asked for last.
+template <normalise N, class V, int M, class F>
 [[nodiscard]] inline gate_row<V, M> normalised_row(const V (&z)[static_cast<std::size_t>(M) + 1],
-                                                   V v) noexcept {
-  V w[static_cast<std::size_t>(M) + 1];
-  gate_weights<N>(z, w);
-  return finished_row<N, V, M>(w, v);
+                                                   const F& value) noexcept {
+  V p[static_cast<std::size_t>(M) + 1];
+  normalise_row<N>(z, p);
+  return detail::row_of<V, M>(p, value());
 }
 
 }  // namespace maslin::inline MASLIN_ABI::recurrence

@@ -9,6 +9,7 @@
 #include <maslin/core/each.hpp>
 #include <maslin/simd/lane.hpp>
 #include <maslin/simd/stream.hpp>
+#include <maslin/simd/twin.hpp>
 
 #include <array>
 #include <cstring>
@@ -312,6 +313,12 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Coun
   constexpr int W = L::width;
   if constexpr (W == 1) {
     for (int c = 0; c < C; ++c) out[c] = p[c];
+  } else if constexpr (is_twin<V>) {
+    using half = decltype(V::first);
+    half first[static_cast<std::size_t>(C)], second[static_cast<std::size_t>(C)];
+    load_columns<half, C>(p, stride, all_lanes<half>{}, first);
+    load_columns<half, C>(p + W / 2 * stride, stride, all_lanes<half>{}, second);
+    each<C>([&](int c) { out[c] = V(first[c], second[c]); });
   } else if constexpr (C >= detail::piece<S>) {
     constexpr int K = detail::piece<S>;
     if constexpr (detail::paired_rows<V, C, Count>)

@@ -79,8 +79,22 @@ inline void store_first(double* p, int n, __m256d x) noexcept {
 }
 #endif
 
-void cleared();  // the name is there on every target
+void cleared();  // the names are there on every target
+void chosen_by_sign();
+void unordered();
 #if defined(__AVX__)
+inline bool unordered(__m256 x, __m256 y) noexcept {
+  return _mm256_movemask_ps(_mm256_cmp_ps(x, y, _CMP_UNORD_Q)) != 0;
+}
+inline bool unordered(__m256d x, __m256d y) noexcept {
+  return _mm256_movemask_pd(_mm256_cmp_pd(x, y, _CMP_UNORD_Q)) != 0;
+}
+inline __m256 chosen_by_sign(__m256 x, __m256 yes, __m256 no) noexcept {
+  return _mm256_blendv_ps(no, yes, x);
+}
+inline __m256d chosen_by_sign(__m256d x, __m256d yes, __m256d no) noexcept {
+  return _mm256_blendv_pd(no, yes, x);
+}
 inline __m256 cleared(__m256 where, __m256 x) noexcept { return _mm256_andnot_ps(where, x); }
 inline __m256d cleared(__m256d where, __m256d x) noexcept { return _mm256_andnot_pd(where, x); }
 #endif
@@ -166,6 +180,24 @@ struct lane<xsimd::batch<T, A>> {
     else
       return select(m, V(scalar(0)), x);
   }
+  /// x < 0 ? yes : no, and either where x is zero or NaN. One operation on AVX, where g++ makes three of
+  /// a choice.
+  static V select_negative(V x, V yes, V no) noexcept {
+    using R = typename V::register_type;
+    if constexpr (requires(R r) { detail::chosen_by_sign(r, r, r); })
+      return V(detail::chosen_by_sign(R(x), R(yes), R(no)));
+    else
+      return select(x < V(scalar(0)), yes, no);
+  }
+  /// Whether x or y holds a NaN.
+  static bool any_nan(V x, V y) noexcept {
+    using R = typename V::register_type;
+    if constexpr (requires(R r) { detail::unordered(r, r); })
+      return detail::unordered(R(x), R(y));
+    else
+      return !xsimd::all((x <= x) & (y <= y));
+  }
+  static bool any_nan(V x) noexcept { return any_nan(x, x); }
   static bool any(mask m) noexcept { return xsimd::any(m); }
   static bool all(mask m) noexcept { return xsimd::all(m); }
   static mask both(mask a, mask b) noexcept { return a & b; }

@@ -10,6 +10,9 @@
 /// would go through memory.
 
 #include <maslin/simd/lane.hpp>
+#include <maslin/simd/stream.hpp>
+
+#include <type_traits>
 
 namespace maslin::inline MASLIN_ABI {
 
@@ -66,6 +69,18 @@ struct twin {
   [[gnu::always_inline]] friend mask operator>=(twin a, twin b) noexcept { return b <= a; }
 };
 
+template <class V>
+inline constexpr bool is_twin = false;
+template <class V>
+inline constexpr bool is_twin<twin<V>> = true;
+
+/// Two registers past the cache, one after the other.
+template <class V>
+[[gnu::always_inline]] inline void stream_register(void* to, const twin<V>& x) noexcept {
+  stream_register(to, x.first);
+  stream_register(static_cast<char*>(to) + sizeof x.first, x.second);
+}
+
 }  // namespace simd
 
 template <class V>
@@ -107,6 +122,16 @@ struct lane<simd::twin<V>> {
   [[gnu::always_inline]] static T abs(T x) noexcept { return {L::abs(x.first), L::abs(x.second)}; }
   [[gnu::always_inline]] static T select(mask m, T yes, T no) noexcept {
     return {L::select(m.first, yes.first, no.first), L::select(m.second, yes.second, no.second)};
+  }
+  [[gnu::always_inline]] static T select_negative(T x, T yes, T no) noexcept {
+    return {L::select_negative(x.first, yes.first, no.first),
+            L::select_negative(x.second, yes.second, no.second)};
+  }
+  [[gnu::always_inline]] static bool any_nan(T x) noexcept {
+    if constexpr (requires { L::any_nan(x.first, x.second); })
+      return L::any_nan(x.first, x.second);
+    else
+      return L::any_nan(x.first) || L::any_nan(x.second);
   }
   [[gnu::always_inline]] static bool any(mask m) noexcept {
     return L::any(m.first) || L::any(m.second);
