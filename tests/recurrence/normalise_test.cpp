@@ -242,7 +242,7 @@ TEMPLATE_TEST_CASE("a row of a step is its gates and its gated input",
   const S z[] = {S(0.25), S(-1), S(3)};
   S p[3];
   maslin::recurrence::normalise_row<normalise::softmax>(z, p);
-  const auto row = maslin::recurrence::normalised_row<normalise::softmax, S, 2>(z, S(5));
+  const auto row = maslin::recurrence::normalised_row<normalise::softmax, S, 2>(z, [] { return S(5); });
   CHECK(row.gate[0] == p[0]);
   CHECK(row.gate[1] == p[1]);
   CHECK(row.input == p[2] * S(5));

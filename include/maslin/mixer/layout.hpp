@@ -52,8 +52,7 @@ struct grouped_gates {
   template <class V>
   [[nodiscard]] const S* place(index_t c) const noexcept {
     constexpr index_t L = default_group;
-    constexpr index_t width = lane<V>::width;
-    if constexpr (width % L == 0) return first + c / width * (width / L * step);
+    if constexpr (lane<V>::width % default_group == 0) return first + c / L * step;
     const auto u = static_cast<std::size_t>(c);  // unsigned: division is then a shift
     return first + static_cast<index_t>(u / L) * step + u % L;
   }

@@ -26,18 +26,19 @@ inline constexpr index_t fetch_ahead = 4096;
 /// Starts fetching the lines of [p, p + Bytes) shifted `Shift` bytes. A hint: it reads nothing, and
 /// addresses past the ends are harmless. Of the parts of a line only the first asks for it.
 template <index_t Bytes, index_t Shift>
-[[gnu::always_inline]] inline void prefetch_shifted(const void* p) noexcept {
+inline void prefetch_shifted(const void* p) noexcept {
   const auto address = reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(Shift);
   if constexpr (Bytes < cache_line)
     if (address % static_cast<std::uintptr_t>(cache_line) >= static_cast<std::uintptr_t>(Bytes))
       return;
-  MASLIN_UNROLL
-  for (std::uintptr_t at = 0; at < static_cast<std::uintptr_t>(Bytes); at += cache_line)
-    __builtin_prefetch(reinterpret_cast<const void*>(address + at));
+  each<(Bytes + cache_line - 1) / cache_line>([&](index_t line) {
+    __builtin_prefetch(reinterpret_cast<const void*>(
+        address + static_cast<std::uintptr_t>(line) * static_cast<std::uintptr_t>(cache_line)));
+  });
 }
 /// For a walk towards higher addresses.
 template <index_t Bytes, index_t Distance = fetch_ahead>
-[[gnu::always_inline]] inline void prefetch_ahead(const void* p) noexcept {
+inline void prefetch_ahead(const void* p) noexcept {
   prefetch_shifted<Bytes, Distance>(p);
 }
 /// For a walk towards lower ones.
