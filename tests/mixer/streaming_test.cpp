@@ -72,6 +72,18 @@ void every_mixer(index_t T, index_t D) {
              typename order_m::tokens{.gate = row_major(g, 1, T, D, M + 1),
                                       .input = row_major(x, 1, T, D)},
              T, D, 1);
+  if constexpr (M == 1) {
+    const index_t groups = layout::groups(D, default_group);
+    std::vector<S> grouped(static_cast<std::size_t>(T * groups * 2 * default_group));
+    regroup_gate(row_major(g, 1, T, D, 2),
+                 row_major(grouped.data(), 1, T, groups, 2, default_group));
+    const S* z = grouped.data();
+    using pairs = hlru<S, 1, normalise::softmax, gates::grouped>;
+    same_bytes(pairs{.channels = D},
+               typename pairs::tokens{.gate = row_major(z, 1, T, groups, 2, default_group),
+                                      .input = row_major(x, 1, T, D)},
+               T, D, 1);
+  }
   using blocks = bdlru<S, M>;
   same_bytes(blocks{.blocks = D},
              typename blocks::tokens{.gate = row_major(g, 1, T, D, M, M + 1),

@@ -6,6 +6,7 @@
 
 #include <maslin/recurrence/normalise.hpp>
 #include <maslin/simd/lane.hpp>
+#include <maslin/simd/twin.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -102,48 +103,59 @@ TEMPLATE_TEST_CASE("given gates are passed on as they are", "[recurrence][normal
   CHECK(std::memcmp(p.data(), z.data(), 3 * sizeof(S)) == 0);
 }
 
-TEMPLATE_TEST_CASE("every lane of a row has the bytes of a scalar", "[recurrence][normalise][bits]",
-                   float, double) {
-  using S = TestType;
-  using V = simd::native<S>;
+namespace {
+
+/// Whether rows of K logits in V have the bytes of rows alone, special ones beside ordinary ones.
+template <normalise N, std::size_t K, class V>
+bool lanes_have_scalar_bytes() {
+  using S = typename lane<V>::scalar;
   constexpr int W = lane<V>::width;
   constexpr S inf = std::numeric_limits<S>::infinity(), nan = std::numeric_limits<S>::quiet_NaN();
   constexpr S huge = std::numeric_limits<S>::max(), tiny = std::numeric_limits<S>::denorm_min();
   const S special[] = {inf, -inf, nan, huge, -huge, tiny, 0, S(-0.0)};
+  maslin::test::random numbers(K);
+  bool equal = true;
+  for (int trial = 0; trial < 300; ++trial) {
+    std::vector<std::vector<S>> z;
+    for (int l = 0; l < W; ++l) {
+      z.push_back(logits<S>(numbers, int(K), trial));
+      // Special rows beside ordinary ones: what one lane needs must not change another.
+      if (trial % 2 == 0 && numbers.below(3) == 0)
+        for (S& x : z.back())
+          if (numbers.below(2) == 0) x = special[numbers.below(8)];
+    }
+    V wide[K], p[K];
+    alignas(64) S column[std::size_t(W)];
+    for (std::size_t i = 0; i < K; ++i) {
+      for (int l = 0; l < W; ++l) column[l] = z[std::size_t(l)][i];
+      wide[i] = lane<V>::load(column);
+    }
+    maslin::recurrence::normalise_row<N>(wide, p);
+    for (std::size_t l = 0; l < std::size_t(W); ++l) {
+      const auto want = normalised<N, S, K>(z[l]);
+      for (std::size_t i = 0; i < K; ++i) {
+        lane<V>::store(column, p[i]);
+        // Which NaN it is is not promised.
+        equal = equal && ((std::isnan(want[i]) && std::isnan(column[l])) ||
+                          std::memcmp(&want[i], &column[l], sizeof(S)) == 0);
+      }
+    }
+  }
+  return equal;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("every lane of a row has the bytes of a scalar", "[recurrence][normalise][bits]",
+                   float, double) {
+  using V = simd::native<TestType>;
   for_each_row([&](auto n, auto k) {
     constexpr std::size_t K = k;
     constexpr normalise N = n;
     CAPTURE(int(N), K);
-    maslin::test::random numbers(K);
-    bool equal = true;
-    for (int trial = 0; trial < 300; ++trial) {
-      std::vector<std::vector<S>> z;
-      for (int l = 0; l < W; ++l) {
-        z.push_back(logits<S>(numbers, int(K), trial));
-        // Special rows beside ordinary ones: what one lane needs must not change another.
-        if (trial % 2 == 0 && numbers.below(3) == 0)
-          for (S& x : z.back())
-            if (numbers.below(2) == 0) x = special[numbers.below(8)];
-      }
-      V wide[K], p[K];
-      alignas(64) S column[std::size_t(W)];
-      for (std::size_t i = 0; i < K; ++i) {
-        for (int l = 0; l < W; ++l) column[l] = z[std::size_t(l)][i];
-        wide[i] = lane<V>::load(column);
-      }
-      maslin::recurrence::normalise_row<N>(wide, p);
-      for (std::size_t l = 0; l < std::size_t(W); ++l) {
-        const auto want = normalised<N, S, K>(z[l]);
-        for (std::size_t i = 0; i < K; ++i) {
-          lane<V>::store(column, p[i]);
-          // Which NaN it is is not promised.
-          equal = equal && ((std::isnan(want[i]) && std::isnan(column[l])) ||
-                            std::memcmp(&want[i], &column[l], sizeof(S)) == 0);
-        }
-      }
-    }
-    CHECK(equal);
+    CHECK(lanes_have_scalar_bytes<N, K, V>());
   });
+  CHECK(lanes_have_scalar_bytes<normalise::softmax, 2, simd::twin<V>>());
 }
 
 TEMPLATE_TEST_CASE("a NaN logit makes its whole row NaN, wherever it stands",
@@ -242,7 +254,8 @@ TEMPLATE_TEST_CASE("a row of a step is its gates and its gated input",
   const S z[] = {S(0.25), S(-1), S(3)};
   S p[3];
   maslin::recurrence::normalise_row<normalise::softmax>(z, p);
-  const auto row = maslin::recurrence::normalised_row<normalise::softmax, S, 2>(z, [] { return S(5); });
+  const auto row =
+      maslin::recurrence::normalised_row<normalise::softmax, S, 2>(z, [] { return S(5); });
   CHECK(row.gate[0] == p[0]);
   CHECK(row.gate[1] == p[1]);
   CHECK(row.input == p[2] * S(5));

@@ -120,6 +120,23 @@ TEMPLATE_TEST_CASE("rows as long as a block of 8 or 16 with its input become col
   CHECK(wrong.text == "");
 }
 
+TEMPLATE_TEST_CASE("a twin has the columns of two registers", "[simd][columns][guard]",
+                   simd::native<float>, simd::native<double>, quarter<float>) {
+  using V = simd::twin<TestType>;
+  using S = typename lane<V>::scalar;
+  const guarded memory(std::size_t(lane<V>::width) * 60 * sizeof(S));
+  report<V> wrong;
+  [&]<int... I>(std::integer_sequence<int, I...>) {
+    const auto check = [&](auto C) {
+      for (const index_t stride : {C + 0, C + 1})
+        check_load<V, C>(memory, stride, maslin::all_lanes<V>{}, wrong);
+    };
+    (check(std::integral_constant<int, I + 1>{}), ...);
+  }
+  (std::make_integer_sequence<int, 9>{});
+  CHECK(wrong.text == "");
+}
+
 TEMPLATE_TEST_CASE("two half registers come from two places, or zeros from none",
                    "[simd][columns][guard]", simd::native<float>, simd::native<double>) {
   using S = typename lane<TestType>::scalar;

@@ -304,7 +304,7 @@ template <class V, int C, class Row>
 /// Reads rows of C numbers, row r at p + r * stride for lane r < n, into columns:
 ///   out[c], lane r  =  p[r * stride + c]
 /// Lanes from n on hold nothing of use. Nothing outside the n rows is read. `n` is an int, or
-/// `all_lanes<V>` for a whole register.
+/// `all_lanes<V>` for a whole register, as for every twin.
 template <class V, int C, class Count>
 inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Count n,
                          V (&out)[static_cast<std::size_t>(C)]) noexcept {
@@ -314,6 +314,7 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Coun
   if constexpr (W == 1) {
     for (int c = 0; c < C; ++c) out[c] = p[c];
   } else if constexpr (is_twin<V>) {
+    static_assert(std::is_same_v<Count, all_lanes<V>>, "the lanes of a twin are read whole");
     using half = decltype(V::first);
     half first[static_cast<std::size_t>(C)], second[static_cast<std::size_t>(C)];
     load_columns<half, C>(p, stride, all_lanes<half>{}, first);
