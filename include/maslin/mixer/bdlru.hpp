@@ -6,7 +6,7 @@
 
 #include <maslin/core/concepts.hpp>
 #include <maslin/fwd.hpp>
-#include <maslin/mixer/hlru.hpp>
+#include <maslin/mixer/hlru_kernel.hpp>
 #include <maslin/mixer/layout.hpp>
 #include <maslin/recurrence/block.hpp>
 #include <maslin/recurrence/normalise.hpp>
@@ -302,7 +302,7 @@ struct bdlru {
     [[nodiscard]] kernel_of<false> general() const noexcept {
       return std::bit_cast<kernel_of<false>>(*this);
     }
-    [[nodiscard]] typename hlru<S, 1, N, Order>::kernel channels() const noexcept {
+    [[nodiscard]] hlru_kernel<S, 1, N, Order, gate_side::read> channels() const noexcept {
       return {.gate = gate,
               .input = input,
               .out = out,
