@@ -260,10 +260,10 @@ struct chunk_desk {
   template <class V>
   [[nodiscard]] S meeting_of(const S* state, const S* d) const noexcept {
     using L = lane<V>;
-    constexpr int chains = 4, registers = static_cast<int>(wide / L::width);
+    constexpr int turns = 4, registers = static_cast<int>(wide / L::width);
     constexpr auto count = static_cast<std::size_t>(registers);
-    V sum[static_cast<std::size_t>(chains)][count];
-    unrolled<chains>(
+    V sum[static_cast<std::size_t>(turns)][count];
+    unrolled<turns>(
         [&](auto s) { unrolled<registers>([&](auto k) { sum[s][k] = L::broadcast(S(0)); }); });
     const auto add = [&](auto s, index_t at) {
       unrolled<registers>([&](auto k) {
@@ -272,8 +272,8 @@ struct chunk_desk {
       });
     };
     index_t at = 0;
-    for (; at + chains * wide <= state_size; at += chains * wide)
-      unrolled<chains>([&](auto s) { add(s, at + static_cast<index_t>(s()) * wide); });
+    for (; at + turns * wide <= state_size; at += turns * wide)
+      unrolled<turns>([&](auto s) { add(s, at + static_cast<index_t>(s()) * wide); });
     for (; at < state_size; at += wide) add(std::integral_constant<std::size_t, 0>{}, at);
     V all[count];
     unrolled<registers>(
