@@ -27,10 +27,10 @@ namespace maslin::inline MASLIN_ABI::gradient {
 ///           exec::sequential. exec::chunked (and exec::automatic from a chunk on) takes chunks of
 ///           tokens, by default 16 micro-steps for heads of up to 64 x 64 and 32 for larger ones, and
 ///           never more than lie between two states, each a forward and a back substitution: bytes
-///           that depend on the chunk, three times the bound;
-///           a decay is a product of the tokens' own, its gradient a sum of what crosses it, never a
-///           difference. NaN in dy stays in its head (and heads that have a gradient in common with
-///           it), earlier in time
+///           that depend on the chunk, three times the bound; a decay is a product of the tokens' own,
+///           its gradient a sum of what crosses it, never a difference. NaN in dy stays in its head
+///           (and heads that have a gradient in common with it), earlier in time; one in a query or
+///           key spoils, in chunks, gradients of keys of up to 15 later micro-steps too
 /// cost      B*T*H*K*E multiply-adds 11 times, 18 with decays, for each micro-step; in chunks 8 times
 ///           and a chunk's length times 3 K + 2.5 E a micro-step; exp as the scan. Heads that share
 ///           something are one task: with one key for all heads threads are for the batch alone.
