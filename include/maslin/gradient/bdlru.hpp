@@ -35,10 +35,11 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
     using recurrence = algebra<V>;
     static constexpr int order = M;
     static constexpr std::array<index_t, 2> per_channel{M * (M + 1), M};  // gate, input
-    // Natural blocks are written a row at a time, which leaves lines half written.
+    // Natural blocks of several rows are written a row at a time, which leaves lines half written.
     template <class V>
     static constexpr bool streams_registers =
-        Order == gates::grouped&& streams_gates<Order, V, M + 1>&& simd::streams_columns<V, M>;
+        (Order == gates::grouped || M == 1) &&
+        streams_gates<Order, V, M + 1>&& simd::streams_columns<V, M>;
 
     typename mixer::kernel forward{};
     index_t y_step = M, dy_step = M;  // from block to block
@@ -91,8 +92,8 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
       const auto row = [&](int i) {
         V z[count + 1], p[count], dz[count + 1];
         // Measured with M = 4: asked for all at once instead of row by row, a pass that streams takes
-        // two and a half times as long.
-        if constexpr (L::width > 1)
+        // two and a half times as long. Not for M = 1.
+        if constexpr (L::width > 1 && M > 1)
           if (this->fetch) fetch_gates<Order, V, M + 1>(forward, t, c, i);
         u.logits(i, z);
         const auto g = maslin::recurrence::gate_gradient_of<N>(z);
