@@ -3,6 +3,7 @@
 /// \file
 /// `compare`: maslin against the limits of the machine, plain loops and Eigen, on real text.
 
+#include "machine.hpp"
 #include "options.hpp"
 #include "report.hpp"
 #include "runner.hpp"
@@ -46,12 +47,14 @@ std::vector<workload> plan_of(const settings& s, const options& o) {
   return plan;
 }
 
-/// The command line and the day.
+/// The command line, paths within the project told from its root as in the README, and the day.
 std::string command_of(int argc, char** argv) {
+  const std::string folder = source_folder() + "/";
   std::string text;
   for (int i = 0; i < argc; ++i) {
+    const std::string word = argv[i];
     if (i > 0) text += ' ';
-    text += argv[i];
+    text += folder.size() > 1 && word.starts_with(folder) ? word.substr(folder.size()) : word;
   }
   const std::time_t now = std::time(nullptr);
   char day[32];
