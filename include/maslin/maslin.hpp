@@ -37,6 +37,7 @@
 #include <maslin/mixer/position.hpp>
 #include <maslin/mixer/rglru.hpp>
 #include <maslin/mixer/selective_ssm.hpp>
+#include <maslin/pattern/binary_slots.hpp>
 #include <maslin/pattern/cached.hpp>
 #include <maslin/pattern/distance.hpp>
 #include <maslin/pattern/history.hpp>

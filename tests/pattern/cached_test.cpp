@@ -8,6 +8,8 @@
 #include <maslin/pattern/table.hpp>
 
 #include <algorithm>
+#include <concepts>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -67,12 +69,12 @@ bool contained(const reads& now, const reads& before, index_t newest) {
 }
 
 /// Everything SPEC says of a cached pattern, for every token up to T.
-template <class P>
+template <class History = pattern::slots, class P>
 void expect_cached(const P& plain, index_t T) {
   const pattern::cached p{plain};
   const test::definition d([&](index_t k) { return plain.distance(k); }, T);
   const pattern::table known(p, T);
-  decoder<pattern::slots> streaming(p, T);
+  decoder<History> streaming(p, T);
   index_t off_definition = 0, off_stream = 0, not_contained = 0, off_model = 0, most = 0;
   reads before;
   for (index_t t = 0; t < T; ++t) {
@@ -80,7 +82,9 @@ void expect_cached(const P& plain, index_t T) {
     off_definition += reads_of(known, t) != wanted;
     not_contained += !contained(wanted, before, t - 1);
     const auto size = static_cast<index_t>(wanted.size());
-    off_model += size > plain.levels(t) || streaming.history().taken() != size + 1;
+    off_model += size > plain.levels(t);
+    if constexpr (std::same_as<History, pattern::slots>)
+      off_model += streaming.history().taken() != size + 1;
     off_stream += streaming.step() != wanted;
     most = std::max(most, size);
     // The model looks at a last few tokens only; here the maximum is over all.
@@ -102,6 +106,13 @@ void expect_cached(const P& plain, index_t T) {
 TEST_CASE("cached 2^k reads, keeps and drops what its definition says",
           "[pattern][cached][definition]") {
   expect_cached(pattern::power2{}, longest);
+}
+TEST_CASE("entries of cached 2^k that follow from the time hold what its definition reads",
+          "[pattern][cached][definition]") {
+  static_assert(
+      std::same_as<pattern::history<pattern::cached<pattern::power2>>, pattern::binary_slots>);
+  expect_cached<pattern::binary_slots>(pattern::power2{}, longest);
+  for (index_t T = 0; T < 70; ++T) expect_cached<pattern::binary_slots>(pattern::power2{}, T);
 }
 TEST_CASE("cached k^2 + 1 reads, keeps and drops what its definition says",
           "[pattern][cached][definition]") {
@@ -215,17 +226,21 @@ TEST_CASE("a cached pattern of few levels goes on beyond the tokens it was made 
 
 TEST_CASE("a history of very many tokens is made without counting all its reads",
           "[pattern][cached][history]") {
-  const pattern::cached p{pattern::power2{}};
-  const index_t T = index_t{1} << 60;
-  decoder<pattern::slots> streaming(p, T);
-  CHECK(streaming.history().entries() == pattern::max_levels(p, T) + 1);
-  streaming.restart(T - 1);
-  CHECK(streaming.step() == reads_of(p, T - 1));
+  const auto reach = []<class History>(std::type_identity<History>) {
+    const pattern::cached p{pattern::power2{}};
+    const index_t T = index_t{1} << 60;
+    decoder<History> streaming(p, T);
+    CHECK(streaming.history().entries() == pattern::max_levels(p, T) + 1);
+    streaming.restart(T - 1);
+    CHECK(streaming.step() == reads_of(p, T - 1));
 
-  decoder<pattern::slots> last(p, pattern::beyond);
-  last.restart(pattern::beyond - 2);
-  CHECK(last.step() == reads_of(p, pattern::beyond - 2));
-  CHECK(last.step() == reads_of(p, pattern::beyond - 1));
+    decoder<History> last(p, pattern::beyond);
+    last.restart(pattern::beyond - 2);
+    CHECK(last.step() == reads_of(p, pattern::beyond - 2));
+    CHECK(last.step() == reads_of(p, pattern::beyond - 1));
+  };
+  reach(std::type_identity<pattern::slots>{});
+  reach(std::type_identity<pattern::binary_slots>{});
 }
 
 TEST_CASE("a history that starts at any token goes on as one that came there",

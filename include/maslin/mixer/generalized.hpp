@@ -191,6 +191,8 @@ struct generalized {
  private:
   struct kernel {
     static constexpr bool solves = !pattern::is_cached<Pattern> && W == weights::given;
+    static constexpr bool lists =
+        W != weights::given || !pattern::needs_no_list<pattern::history<Pattern>>;
 
     const S* self;
     const S* past;
@@ -205,6 +207,19 @@ struct generalized {
       return k;
     }
 
+    template <class V, class History>
+    void token(index_t t, S* row, const History& history, index_t stride,
+               scan::column_range columns) const noexcept {
+      columns.for_each_head([&](index_t h, index_t e, index_t count) {
+        const S* slot = past + t * past_time + h * past_head;
+        const auto reads = [&](const auto& add) {
+          history.for_each_read([&](index_t entry, index_t k) { add(entry * stride, slot[k]); });
+        };
+        values.template mix<V>(t, h, e, count, row, history.newest() * stride,
+                               self[t * self_time + h * self_head], reads, rows::keep_output{});
+      });
+    }
+
     template <class V>
     void token(index_t t, S* row, std::span<const scan::row_read> reads, index_t newest,
                scan::column_range columns, S* z) const noexcept {
@@ -213,8 +228,8 @@ struct generalized {
       columns.for_each_head([&](index_t h, index_t e, index_t count) {
         const S* slot = past + t * past_time + h * past_head;
         const S own = self[t * self_time + h * self_head];
-        const auto mix = [&](S alpha, const auto& coefficient) {
-          values.template mix<V>(t, h, e, count, row, reads, newest, alpha, coefficient,
+        const auto mix = [&](S alpha, const auto& weight) {
+          values.template mix<V>(t, h, e, count, row, newest, alpha, rows::weighted(reads, weight),
                                  rows::keep_output{});
         };
         // Reads of a dense pattern are the positions 0, 1, ..., and so are its slots.

@@ -171,7 +171,7 @@ struct generalized_scores {
   friend gradient::generalized_scores<generalized_scores>;
 
   struct kernel {
-    static constexpr bool solves = false;
+    static constexpr bool solves = false, lists = true;
 
     const S* query;
     const S* key;
@@ -222,20 +222,18 @@ struct generalized_scores {
     template <class V>
     void mix(index_t t, index_t h, index_t e, index_t count, S* row,
              std::span<const scan::row_read> reads, index_t newest, S* c) const noexcept {
-      const auto coefficient = [=](index_t i) { return c[i + 1]; };
+      const auto others = rows::weighted(reads, [=](index_t i) { return c[i + 1]; });
       if constexpr (A == direct::self) {
-        values.template mix<V>(t, h, e, count, row, reads, newest, c[0], coefficient,
-                               rows::keep_output{});
+        values.template mix<V>(t, h, e, count, row, newest, c[0], others, rows::keep_output{});
       } else {
         // y = ((1 - g) c_t x + sum c_p w_p) / (1 - g c_t)
         const S g = feedback, rest = 1 - g, inverse = 1 / lane<S>::fma(-g, c[0], S(1));
         const S alpha = rest * c[0] * inverse;
         for (std::size_t i = 1; i <= reads.size(); ++i) c[i] = c[i] * inverse;
-        values.template mix<V>(t, h, e, count, row, reads, newest, alpha, coefficient,
-                               [=](V x, V y) {
-                                 using L = lane<V>;
-                                 return L::fma(L::broadcast(g), y, L::broadcast(rest) * x);
-                               });
+        values.template mix<V>(t, h, e, count, row, newest, alpha, others, [=](V x, V y) {
+          using L = lane<V>;
+          return L::fma(L::broadcast(g), y, L::broadcast(rest) * x);
+        });
       }
     }
   };

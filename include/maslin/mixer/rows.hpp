@@ -109,25 +109,24 @@ struct values {
     return v;
   }
 
-  /// Channels e .. e + count - 1 of one head of token t: y = own x + sum of coefficient(i) times the
-  /// row of reads[i]. keep<V>(x, y) is the row that later tokens read; it goes to entry `newest`.
-  template <class V, class Coefficient, class Keep>
-  void mix(index_t t, index_t h, index_t e, index_t count, S* row,
-           std::span<const scan::row_read> reads, index_t newest, S own,
-           const Coefficient& coefficient, const Keep& keep) const noexcept {
+  /// Channels e .. e + count - 1 of one head of token t: y = own x + the sum of weighted rows, which
+  /// reads(add) names by add(offset, weight), farthest first. keep<V>(x, y) is the row that later
+  /// tokens read; it goes to offset `newest`.
+  template <class V, class Reads, class Keep>
+  void mix(index_t t, index_t h, index_t e, index_t count, S* row, index_t newest, S own,
+           const Reads& reads, const Keep& keep) const noexcept {
     const S* x = input + t * input_time + h * input_head + e;
     S* y = out + t * out_time + h * out_head + e;
     S* column = row + h * E + e;
     const V alpha = lane<V>::broadcast(own);
-    const auto n_reads = static_cast<index_t>(reads.size());
-    const scan::row_read* read = reads.data();
     scan::for_each_piece<V, 8, 4, 1>(
         count, [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
           V sum[static_cast<std::size_t>(C)];
           scan::load_piece(sum, x + c, n);
           each<C>([&](int i) { sum[i] = alpha * sum[i]; });
-          scan::add_rows(
-              sum, n_reads, n, [&](index_t i) { return column + read[i].offset + c; }, coefficient);
+          scan::add_rows(sum, n, [&](const auto& add) {
+            reads([&](index_t offset, S weight) { add(column + offset + c, weight); });
+          });
           // The input is read again rather than held: the sums fill the registers. y may be input.
           V kept[static_cast<std::size_t>(C)];
           scan::load_piece(kept, x + c, n);
@@ -137,6 +136,16 @@ struct values {
         });
   }
 };
+
+/// Listed reads for `values::mix`, weight(i) that of reads[i].
+template <class Weight>
+[[nodiscard]] auto weighted(std::span<const scan::row_read> reads, const Weight& weight) noexcept {
+  return [=](const auto& add) {
+    const scan::row_read* const read = reads.data();
+    const auto count = static_cast<index_t>(reads.size());
+    for (index_t i = 0; i < count; ++i) add(read[i].offset, weight(i));
+  };
+}
 
 /// What a mixer keeps of a token where later tokens read y itself.
 struct keep_output {

@@ -6,21 +6,24 @@
 /// token t reads and writes. The outputs themselves lie with the decoder.
 ///
 /// `ring` serves plain patterns and keeps every output up to the largest distance; `slots` serves
-/// cache-efficient ones and keeps what will be read again, nothing else. Both are used alike:
+/// cache-efficient ones and keeps what will be read again, nothing else; `binary_slots` does so for
+/// cached 2^k, and computes what `slots` remember. All are used alike:
 ///   for_each_read(f)   f(entry, level) for all reads of token `time()`, farthest first, once each
 ///   list_reads(to, s)  the same as a list of {entry s, level}, for which there is room for every
 ///                      level; how many there are
 ///   newest()           the entry that takes the output of token `time()`
 ///   advance()          goes on to the next token, as far as `limit()`
-/// In a ring `newest()` may be the entry that the farthest read uses: write after all reads.
-/// Both are values, depend on the pattern and the number of tokens alone, and need no pattern after
+/// `newest()` may be an entry that a read of the same token uses: write after all reads.
+/// All are values, depend on the pattern and the number of tokens alone, and need no pattern after
 /// they are made.
 
+#include <maslin/pattern/binary_slots.hpp>
 #include <maslin/pattern/cached.hpp>
 #include <maslin/pattern/reads.hpp>
 #include <maslin/pattern/table.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -117,7 +120,7 @@ class slots {
   template <any_pattern P>
   slots(cached<P> p, index_t length) : levels_(p, length) {
     entries_ = most_taken(p, length);
-    slot_.resize(static_cast<std::size_t>(levels_.size()));
+    slot_.resize(static_cast<std::size_t>(levels_.size()) + 1);
     due_.resize(slot_.size());
     free_.resize(static_cast<std::size_t>(entries_));
     take_turns();
@@ -166,14 +169,8 @@ class slots {
         settle(turns_[at(begun_++)], time_);
     }
     // Higher levels first: each takes over what the one below it read before this step.
-    for (index_t i = begun_; i-- > 0;) {
-      turn& now = turns_[at(i)];
-      for (index_t k = order_[at(now.next)]; due_[at(k)] == time_; k = order_[at(now.next)]) {
-        due_[at(k)] = sum(time_, now.spacing);
-        now.next = now.next + 1 == now.end ? now.begin : now.next + 1;
-        move_on(k);
-      }
-    }
+    for (index_t i = begun_; i-- > 0;)
+      if (turns_[at(i)].due == time_) take_turn(turns_[at(i)]);
     take_newest();
   }
 
@@ -182,6 +179,7 @@ class slots {
     time_ = t;
     active_ = levels_.levels(t);
     free_count_ = entries();
+    std::fill(slot_.begin(), slot_.end(), none);
     for (index_t e = 0; e < entries(); ++e) free_[at(e)] = entries() - 1 - e;
     for (index_t k = active_; k-- > 0;) {
       const bool shared = k + 1 < active_ && levels_.position(t, k + 1) == levels_.position(t, k);
@@ -204,7 +202,8 @@ class slots {
   /// Levels begin .. end - 1 of one spacing, in the order in which they are due.
   struct turn {
     index_t begin, end, spacing;
-    index_t next;  // place in order_ of the level that is due next
+    index_t next;  // place in order_ of the level that is due next,
+    index_t due;   // at this token
   };
 
   static constexpr std::size_t at(index_t k) noexcept { return static_cast<std::size_t>(k); }
@@ -233,7 +232,7 @@ class slots {
     for (index_t k = 0; k < levels_.size(); ++k) {
       order_.push_back(k);
       const index_t a = levels_[k].spacing;
-      if (turns_.empty() || turns_.back().spacing != a) turns_.push_back({k, k, a, k});
+      if (turns_.empty() || turns_.back().spacing != a) turns_.push_back({k, k, a, k, 0});
       turns_.back().end = k + 1;
     }
     for (const turn& now : turns_)
@@ -248,25 +247,38 @@ class slots {
   void settle(turn& now, index_t first) {
     now.next = now.begin;
     for (index_t i = now.begin; i < now.end; ++i) {
-      const index_t k = order_[at(i)], phase = (first - levels_[k].distance) % now.spacing;
-      due_[at(k)] = sum(first, (phase > 0 ? now.spacing : 0) - phase);
-      if (due_[at(k)] < due_[at(order_[at(now.next)])]) now.next = i;
+      const index_t phase = (first - levels_[order_[at(i)]].distance) % now.spacing;
+      due_[at(i)] = sum(first, (phase > 0 ? now.spacing : 0) - phase);
+      if (due_[at(i)] < due_[at(now.next)]) now.next = i;
     }
+    now.due = due_[at(now.next)];
+  }
+
+  /// Moves on the levels of a turn that are due now.
+  void take_turn(turn& now) {
+    do {
+      const index_t i = now.next;
+      due_[at(i)] = sum(time_, now.spacing);
+      now.next = i + 1 == now.end ? now.begin : i + 1;
+      move_on(order_[at(i)]);
+      now.due = due_[at(now.next)];
+    } while (now.due == time_);
   }
 
   /// Slot k <- slot k - 1 as it stood: levels above have had their turn, those below not yet.
   void move_on(index_t k) {
-    const index_t first = levels_[k].distance;
-    if (time_ < first) return;
+    if (k >= active_) return;
     const index_t old = slot(k);
     slot_[at(k)] = k == 0 ? newest_ : slot(k - 1);
-    const bool named = k + 1 < active_ && slot(k + 1) == old;
-    if (time_ > first && !named) free_[at(free_count_++)] = old;
+    // It is free unless the level above names it too; those that read nothing yet name `none`.
+    free_[at(free_count_)] = old;
+    free_count_ += slot(k + 1) != old ? 1 : 0;
   }
 
   table levels_;
-  std::vector<index_t> slot_;  // entry that level k reads
-  std::vector<index_t> due_;   // next token at which level k moves on, where its turn has begun
+  std::vector<index_t> slot_;  // entry that level k reads, `none` of one that does not yet
+  std::vector<index_t> due_;   // next token at which the level at a place of order_ moves on, where
+                               // its turn has begun
   std::vector<index_t> order_;
   std::vector<turn> turns_;    // by spacing, ascending
   std::vector<index_t> free_;  // entries that no slot names, as a stack
@@ -274,8 +286,24 @@ class slots {
   index_t begun_ = 0;  // turns that have a level that is read
 };
 
-/// The history of a pattern: `slots` of a cache-efficient one, `ring` of a plain one.
+namespace detail {
 template <any_pattern P>
-using history = std::conditional_t<is_cached<P>, slots, ring>;
+struct history_of {
+  using type = std::conditional_t<is_cached<P>, slots, ring>;
+};
+template <>
+struct history_of<cached<power2>> {
+  using type = binary_slots;
+};
+}  // namespace detail
+
+/// The history of a pattern: `ring` of a plain one, `slots` of a cache-efficient one, and of cached
+/// 2^k `binary_slots`.
+template <any_pattern P>
+using history = typename detail::history_of<P>::type;
+
+/// True of a history that computes its reads from the time: listing them saves nothing.
+template <class History>
+inline constexpr bool needs_no_list = std::same_as<History, binary_slots>;
 
 }  // namespace maslin::inline MASLIN_ABI::pattern

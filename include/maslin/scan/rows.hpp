@@ -52,16 +52,16 @@ inline void for_each_piece(index_t count, const F& f) {
     if (c < count) f(std::integral_constant<int, 1>{}, c, static_cast<int>(count - c));
 }
 
-/// Adds `count` rows to a piece; `row(i)` is where row i begins, `coefficient(i)` its weight.
-template <class V, std::size_t C, class N, class Row, class Coefficient>
-inline void add_rows(V (&sum)[C], index_t count, N n, const Row& row,
-                     const Coefficient& coefficient) noexcept {
-  for (index_t i = 0; i < count; ++i) {
-    const V weight = lane<V>::broadcast(coefficient(i));
+/// Adds rows to a piece; `rows(add)` calls add(where one begins, its weight) for each, in order.
+template <class V, std::size_t C, class N, class Rows>
+inline void add_rows(V (&sum)[C], N n, const Rows& rows) noexcept {
+  using S = typename lane<V>::scalar;
+  rows([&](const S* row, S coefficient) {
+    const V weight = lane<V>::broadcast(coefficient);
     V x[C];
-    load_piece(x, row(i), n);
+    load_piece(x, row, n);
     each<C>([&](std::size_t c) { sum[c] = lane<V>::fma(weight, x[c], sum[c]); });
-  }
+  });
 }
 
 /// R consecutive tokens of a triangular system, one piece of their channels:

@@ -22,7 +22,8 @@
 namespace maslin::inline MASLIN_ABI::scan {
 
 /// What a mixer of rows makes of a checked call. A *kernel* is one sequence:
-///   token<V>(t, rows, reads, newest, columns, coefficients)   mixes token t
+///   token<V>(t, rows, reads, newest, columns, coefficients)   mixes token t, where `lists`
+///   token<V>(t, rows, history, stride, columns)   the same from what the history says, elsewhere
 ///   solve<V>(length, history, offsets, rows, stride, columns)   all tokens, where `solves`
 ///   shifted(b, t)                    itself, moved to sequence b of the batch and token t
 template <class Kernel>
@@ -72,11 +73,15 @@ class column_range {
 template <class V, class Kernel, class S, class History>
 void walk_rows(const Kernel& kernel, History& history, row_walker<S, History>& scratch, S* rows,
                index_t stride, index_t length, column_range columns) {
-  row_read* reads = scratch.reads.data();
   for (index_t t = 0; t < length; ++t) {
-    const auto n = static_cast<std::size_t>(history.list_reads(reads, stride));
-    kernel.template token<V>(t, rows, std::span<const row_read>(reads, n),
-                             history.newest() * stride, columns, scratch.coefficients.data());
+    if constexpr (Kernel::lists) {
+      row_read* const reads = scratch.reads.data();
+      const auto n = static_cast<std::size_t>(history.list_reads(reads, stride));
+      kernel.template token<V>(t, rows, std::span<const row_read>(reads, n),
+                               history.newest() * stride, columns, scratch.coefficients.data());
+    } else {
+      kernel.template token<V>(t, rows, history, stride, columns);
+    }
     history.advance();
   }
 }
