@@ -71,8 +71,11 @@ template <class Mixer>
 void print_row(const char* family) {
   constexpr index_t lanes = maslin::simd::native_width<float>;
   constexpr index_t many = 8 * lanes, T = 8192;
-  const auto few = one_thread<Mixer>(T, 1), one = one_thread<Mixer>(T, lanes);
-  const auto two = one_thread<Mixer>(T, 2 * lanes);
+  // One and two registers of channels come from a second-level cache.
+  constexpr index_t token = 2 * lanes * (synthetic<Mixer>::gates + 2 * synthetic<Mixer>::values);
+  constexpr index_t near = std::min(T, (index_t{384} << 10) / (4 * token));
+  const auto few = one_thread<Mixer>(T, 1), one = one_thread<Mixer>(near, lanes);
+  const auto two = one_thread<Mixer>(near, 2 * lanes);
   const auto wide = one_thread<Mixer>(T / 16, many);
   std::printf("    {cost_family::%s, %d, %.3g, %.3g, %.3g, %.3g, %.3g, %.3g},\n", family,
               synthetic<Mixer>::order * static_cast<int>(synthetic<Mixer>::parts), few.in_order,

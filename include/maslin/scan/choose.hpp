@@ -59,22 +59,22 @@ inline constexpr unit_costs cost_table[] = {
     {cost_family::block_weighed, 4, 97, 113, 281, 10.3, 15, 34},
 };
 
-/// The same on an Intel Xeon (AVX-512, 16 lanes), g++ 13.3, as measured. More lanes make chunks in
-/// lanes cheaper, and a register that is filled in part dearer.
+/// The same on an Intel Xeon (AVX-512, 16 lanes), g++ 13.3. More lanes make chunks in lanes cheaper, and
+/// a register that is filled in part dearer.
 inline constexpr unit_costs cost_table_16_lanes[] = {
     {cost_family::diagonal, 1, 9.4, 1.9, 15.5, 0.25, 0.08, 0.77},
     {cost_family::diagonal_exp, 1, 30.7, 5.3, 16.6, 0.34, 0.26, 1.45},
     {cost_family::complex_diagonal, 2, 47, 14, 31, 0.39, 0.26, 1.7},
-    {cost_family::companion, 2, 18.3, 10.2, 27, 0.33, 0.25, 1.3},
+    {cost_family::companion, 2, 20, 3, 14, 0.33, 0.24, 1.35},
     {cost_family::companion, 4, 15.4, 16, 33, 0.79, 0.85, 2.4},
-    {cost_family::companion, 8, 46, 26, 52, 1.5, 3.4, 5.8},
-    {cost_family::companion_weighed, 2, 77, 23, 35, 0.81, 0.73, 3.3},
-    {cost_family::companion_weighed, 4, 77, 53, 84, 2.3, 1.9, 5.4},
-    {cost_family::block, 2, 30, 23, 47, 1.25, 1.4, 3.3},
-    {cost_family::block, 4, 46, 65, 133, 4.1, 6.9, 12.4},
-    {cost_family::block, 8, 154, 290, 830, 17, 51, 89},
-    {cost_family::block_weighed, 2, 50, 44, 72, 2.2, 3, 6.9},
-    {cost_family::block_weighed, 4, 140, 115, 235, 7.2, 12.5, 24},
+    {cost_family::companion, 8, 60, 22, 45, 1.4, 3.4, 6},
+    {cost_family::companion_weighed, 2, 81, 22, 33, 0.81, 0.7, 3.2},
+    {cost_family::companion_weighed, 4, 84, 40, 62, 1.75, 1.55, 5.3},
+    {cost_family::block, 2, 33, 18, 42, 1.25, 1.4, 3.1},
+    {cost_family::block, 4, 66, 58, 115, 3.6, 8.5, 17},
+    {cost_family::block, 8, 175, 200, 420, 14, 55, 95},
+    {cost_family::block_weighed, 2, 77, 42, 69, 2.2, 2.9, 6.8},
+    {cost_family::block_weighed, 4, 170, 112, 229, 6.9, 12.2, 24},
 };
 
 /// What a machine does beside arithmetic, in ns.
@@ -83,12 +83,18 @@ struct machine_costs {
   double cached_byte;    ///< to move a byte through the caches of one core
   double streamed_byte;  ///< from and to memory, by one core
   double shared_byte;    ///< from and to memory, by all cores together
+  double again_byte;     ///< to read a byte that has not stayed near a second time
   double apart;          ///< times streamed_byte, where a row is shared out in runs of channels
   index_t near;          ///< bytes that stay close to a core from one pass to the next
   index_t far;           ///< bytes of a call that come from far away
 };
 inline constexpr machine_costs machine{
-    6000, 0.016, 0.045, 0.010, 1.5, index_t{448} << 10, index_t{8} << 20};
+    6000, 0.016, 0.045, 0.010, 0.045, 1.5, index_t{448} << 10, index_t{8} << 20};
+inline constexpr machine_costs machine_16_lanes{
+    12000, 0.010, 0.045, 0.010, 0.02, 1.5, index_t{448} << 10, index_t{8} << 20};
+[[nodiscard]] constexpr const machine_costs& machine_of(int lanes) noexcept {
+  return lanes < 16 ? machine : machine_16_lanes;
+}
 
 /// What the choice depends on.
 struct scan_shape {
@@ -140,12 +146,12 @@ namespace detail {
 /// takes `times` as long for a byte.
 [[nodiscard]] constexpr double time_of(double compute, const scan_shape& of, index_t workers,
                                        int threads, double times = 1) noexcept {
+  const machine_costs& m = machine_of(of.lanes);
   const auto w = static_cast<double>(workers), bytes = static_cast<double>(of.bytes);
-  const double moved =
-      of.bytes < exec::streaming_bytes
-          ? bytes * machine.cached_byte / w
-          : bytes * std::max(times * machine.streamed_byte / w, machine.shared_byte);
-  return std::max(compute, moved) + (threads > 1 ? machine.fork : 0);
+  const double moved = of.bytes < exec::streaming_bytes
+                           ? bytes * m.cached_byte / w
+                           : bytes * std::max(times * m.streamed_byte / w, m.shared_byte);
+  return std::max(compute, moved) + (threads > 1 ? m.fork : 0);
 }
 
 [[nodiscard]] constexpr choice in_order(const unit_costs& c, const scan_shape& of,
@@ -159,7 +165,7 @@ namespace detail {
   const double task = longest * token_in_order(c, of, (of.channels + runs - 1) / runs);
   return {false, threads,
           time_of(task * static_cast<double>(rounds), of, workers, threads,
-                  runs > 1 ? machine.apart : 1)};
+                  runs > 1 ? machine_of(of.lanes).apart : 1)};
 }
 
 [[nodiscard]] constexpr choice in_chunks(const unit_costs& c, const scan_shape& of,
@@ -175,9 +181,9 @@ namespace detail {
   const double all =
       token * static_cast<double>(std::min(rounds * workers * unit, of.tokens + unit));
   // Lanes that lie far apart and are not near any more when they are replayed come from far again.
-  const bool again =
-      narrow && of.bytes >= machine.far && unit * (of.bytes / of.tokens) > machine.near;
-  const double reread = again ? static_cast<double>(of.bytes) * machine.streamed_byte : 0;
+  const machine_costs& m = machine_of(of.lanes);
+  const bool again = narrow && of.bytes >= m.far && unit * (of.bytes / of.tokens) > m.near;
+  const double reread = again ? static_cast<double>(of.bytes) * m.again_byte : 0;
   return {true, threads,
           time_of((all + reread) / static_cast<double>(workers), of, workers, threads)};
 }
