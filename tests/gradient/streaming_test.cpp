@@ -126,7 +126,9 @@ TEST_CASE("streaming stores change no byte of a gradient of a matrix state",
 }
 
 TEST_CASE("streaming stores change no byte of a gradient", "[gradient][streaming]") {
-  for (const index_t width : {64, 256, 40, 21}) {
+  for (const index_t width : {64, 256, 72, 40, 21}) {
+    check_hlru<float, 1>(width);
+    check_hlru<double, 1>(width);
     check_hlru<float, 2>(width);
     check_hlru<float, 3>(width);
     check_hlru<double, 3>(width);

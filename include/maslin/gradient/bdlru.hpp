@@ -5,6 +5,7 @@
 /// The adjoint of BD-LRU: maslin::bdlru::backward.
 
 #include <maslin/gradient/gate_rows.hpp>
+#include <maslin/gradient/hlru_kernel.hpp>
 #include <maslin/mixer/bdlru.hpp>
 #include <maslin/recurrence/adjoint.hpp>
 #include <maslin/recurrence/gate_gradient.hpp>
@@ -30,16 +31,16 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
   template <class V>
   using algebra = recurrence::adjoint_block<V, M>;
 
-  struct kernel : reverse_kernel<kernel, S, 2> {
+  /// Blocks of several numbers.
+  struct block_kernel : reverse_kernel<block_kernel, S, 2> {
     template <class V>
     using recurrence = algebra<V>;
     static constexpr int order = M;
     static constexpr std::array<index_t, 2> per_channel{M * (M + 1), M};  // gate, input
-    // Natural blocks of several rows are written a row at a time, which leaves lines half written.
+    // Natural blocks are written a row at a time, which leaves lines half written.
     template <class V>
     static constexpr bool streams_registers =
-        (Order == gates::grouped || M == 1) &&
-        streams_gates<Order, V, M + 1>&& simd::streams_columns<V, M>;
+        Order == gates::grouped&& streams_gates<Order, V, M + 1>&& simd::streams_columns<V, M>;
 
     typename mixer::kernel forward{};
     index_t y_step = M, dy_step = M;  // from block to block
@@ -47,8 +48,8 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
     const S* before = nullptr;  // h[-1] of this sequence
     index_t group = 1;
 
-    [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
-      kernel k = *this;
+    [[nodiscard]] block_kernel shifted(index_t b, index_t t) const noexcept {
+      block_kernel k = *this;
       k.shift(b, t);
       k.forward = forward.shifted(b, t);
       return k;
@@ -76,7 +77,7 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
     }
     template <class V, bool Early, scan::leave How, class N_>
     void back(index_t t, index_t c, N_ n, S* carry,
-              const typename kernel::row_set& to) const noexcept {
+              const typename block_kernel::row_set& to) const noexcept {
       using L = lane<V>;
       V h[count], earlier[count], s[count], sum[count], own[count], dinput[count];
       if constexpr (L::width > 1)
@@ -90,26 +91,26 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
         sum[k] = L::broadcast(S(0));
       });
       const auto row = [&](int i) {
-        V z[count + 1], p[count], dz[count + 1];
+        V z[count + 1], p[count + 1], slope[count + 1], gate[count], dz[count + 1];
         // Measured with M = 4: asked for all at once instead of row by row, a pass that streams takes
-        // two and a half times as long. Not for M = 1.
-        if constexpr (L::width > 1 && M > 1)
+        // two and a half times as long.
+        if constexpr (L::width > 1)
           if (this->fetch) fetch_gates<Order, V, M + 1>(forward, t, c, i);
         u.logits(i, z);
-        const auto g = maslin::recurrence::gate_gradient_of<N>(z);
+        maslin::recurrence::gate_gradient_of<N>(z, p, slope);
         each<M + 1>([&](int k) {
           const V read = k < M ? earlier[k] : u.input[i];
-          dz[k] = s[i] * g.slope[k] * (read - maslin::recurrence::denominator_share<N>(z[k], h[i]));
+          dz[k] = s[i] * slope[k] * (read - maslin::recurrence::denominator_share<N>(z[k], h[i]));
         });
         if (to[0])
           store_gates<Order, How, V, M + 1>(to[0], group, i * (M + 1), c, n, dz, this->accumulate);
-        dinput[i] = s[i] * g.p[M];
-        own[i] = g.p[i];
-        each<M>([&](int k) { p[k] = g.p[k]; });
-        algebra<V>::add_row(i, p, s[i], sum);
+        dinput[i] = s[i] * p[M];
+        own[i] = p[i];
+        each<M>([&](int k) { gate[k] = p[k]; });
+        algebra<V>::add_row(i, gate, s[i], sum);
       };
       // Measured with M = 2: unrolled takes two thirds of the time of the loop.
-      if constexpr (M <= 2)
+      if constexpr (M == 2)
         each<M>(row);
       else
         for (int i = 0; i < M; ++i) row(i);
@@ -126,6 +127,10 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
       simd::prefetch_behind<bytes>(this->dy.at(t) + c * dy_step);
     }
   };
+
+  /// Blocks of one number are channels of H-LRU of order 1.
+  using kernel =
+      std::conditional_t<M == 1, hlru_back<S, 1, N, Order, gate_side::read>, block_kernel>;
 
   static scan::source<kernel> checked(const check::caller& who, const mixer& m,
                                       const typename mixer::tokens& u,
@@ -157,14 +162,21 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
     k.dy = scan::token_rows<const S>::of(dy);
     k.y_step = keep.y.stride(2);
     k.dy_step = dy.stride(2);
-    k.forward = forward.first;
+    if constexpr (M == 1) {
+      k.forward = forward.first.channels();
+      k.input_step = u.input.stride(2);
+    } else {
+      k.forward = forward.first;
+    }
     k.initial = &keep.initial;
     k.length = T;
     k.offsets = u.offsets;
     k.accumulate = d.accumulate;
     const index_t moved_bytes = B * T * G * M * (2 * M + 6) * static_cast<index_t>(sizeof(S));
-    k.fetch = moved_bytes >= exec::streaming_bytes;
-    k.forward.fetch = false;  // it would fetch what is behind a walk backwards
+    if constexpr (M > 1) {
+      k.fetch = moved_bytes >= exec::streaming_bytes;
+      k.forward.fetch = false;  // it would fetch what is behind a walk backwards
+    }
     return {.first = k,
             .batch = B,
             .length = T,

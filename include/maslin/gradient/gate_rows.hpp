@@ -47,14 +47,25 @@ inline void store_gates(const gradient_row<S>& to, index_t group, index_t first,
   using L = lane<V>;
   constexpr int width = L::width;
   constexpr bool past = How == scan::leave::past_cache;
-  if constexpr (Order == gates::natural) {
-    S* const at = to.at(c) + first;
-    if (accumulate) {
-      V old[static_cast<std::size_t>(Count)];
-      simd::load_columns<V, Count>(at, to.step, n, old);
-      each<Count>([&](int k) { x[k] = old[k] + x[k]; });
+  if constexpr (simd::is_twin<V>) {
+    using half = decltype(V::first);
+    half one[static_cast<std::size_t>(Count)], two[static_cast<std::size_t>(Count)];
+    each<Count>([&](int k) { one[k] = x[k].first, two[k] = x[k].second; });
+    constexpr all_lanes<half> all{};
+    store_gates<Order, How, half, Count>(to, group, first, c, all, one, accumulate);
+    store_gates<Order, How, half, Count>(to, group, first, c + width / 2, all, two, accumulate);
+  } else if constexpr (Order == gates::natural) {
+    if constexpr (past) {
+      simd::store_columns<V, Count, true>(to.first + (c - to.origin) * Count, Count, n, x);
+    } else {
+      S* const at = to.at(c) + first;
+      if (accumulate) {
+        V old[static_cast<std::size_t>(Count)];
+        simd::load_columns<V, Count>(at, to.step, n, old);
+        each<Count>([&](int k) { x[k] = old[k] + x[k]; });
+      }
+      simd::store_columns<V, Count>(at, to.step, n, x);
     }
-    simd::store_columns<V, Count, past>(at, to.step, n, x);
   } else {
     // Registers meet groups of the usual size alone, which makes the divisions shifts.
     const auto of_group = static_cast<std::size_t>(width > 1 ? default_group : group);

@@ -18,6 +18,10 @@
 ///                                             initial state
 ///   streams_registers<V>                      true if gradients that begin cache lines can be
 ///                                             written past the cache from registers of V
+///   scattered()                               true if channels of rows that are read have gaps between
+///                                             them: they are then never walked as whole registers
+///   twins, if it has it                       true if two registers are best walked side by side
+///                                             (simd/twin.hpp)
 
 #include <maslin/core/lane.hpp>
 #include <maslin/core/view.hpp>
@@ -28,6 +32,7 @@
 #include <maslin/scan/sequential.hpp>
 #include <maslin/scan/state.hpp>
 #include <maslin/simd/stream.hpp>
+#include <maslin/simd/twin.hpp>
 
 #include <array>
 #include <concepts>
@@ -144,6 +149,8 @@ struct reverse_kernel {
     length = offsets[at + 1] - offsets[at];
   }
   [[nodiscard]] index_t time_of(index_t r) const noexcept { return length - 1 - r; }
+  /// True if channels of rows that are read have gaps between them.
+  [[nodiscard]] static constexpr bool scattered() noexcept { return false; }
 
  private:
   [[nodiscard]] row_set places(index_t t, index_t begin) const noexcept {
@@ -155,6 +162,12 @@ struct reverse_kernel {
     }
     return to;
   }
+
+  /// True if registers are best walked two side by side.
+  template <class V>
+  static constexpr bool pairing = (lane<V>::width > 1) && requires {
+    requires Kernel::twins;
+  };
 
   /// Channels [begin, end) of one token; `begin` is a multiple of 16.
   template <class V>
@@ -168,11 +181,25 @@ struct reverse_kernel {
   template <class V, bool Early, scan::leave How = scan::leave::to_cache>
   static void walk_row_of(const Kernel& kernel, S* carry, index_t t, index_t begin, index_t end,
                           const row_set& to) noexcept {
-    const index_t whole = end - (end - begin) % lane<V>::width;
-    if constexpr (lane<V>::width > 1)
-      if (whole < end)
-        last_channels<V, Early>(kernel, carry, t, whole, static_cast<int>(end - whole), to);
-    whole_registers<V, Early, How>(kernel, carry, t, begin, whole, to);
+    constexpr index_t width = lane<V>::width;
+    const bool together = width == 1 || !kernel.scattered();
+    const index_t whole = together ? end - (end - begin) % width : begin;
+    if constexpr (width > 1)
+      for (index_t c = begin + (end - begin - 1) / width * width; c >= whole; c -= width)
+        last_channels<V, Early>(kernel, carry, t, c,
+                                static_cast<int>(c + width < end ? width : end - c), to);
+    if constexpr (pairing<V> && !Early) {
+      // Measured: pairs begin late, short rows are faster without.
+      constexpr index_t pair = 2 * width, long_row = 8 * width;
+      const bool pairs = How == scan::leave::past_cache || whole - begin >= long_row;
+      const index_t paired = pairs ? whole - (whole - begin) % pair : begin;
+      if (paired < whole)
+        whole_registers<V, false, scan::leave::to_cache>(kernel, carry, t, paired, whole, to);
+      if (begin < paired)
+        whole_registers<simd::twin<V>, false, How>(kernel, carry, t, begin, paired, to);
+    } else {
+      whole_registers<V, Early, How>(kernel, carry, t, begin, whole, to);
+    }
   }
   template <class V, bool Early, scan::leave How>
   [[gnu::noinline, gnu::flatten]] static void whole_registers(const Kernel kernel, S* carry,
@@ -197,7 +224,7 @@ struct reverse_kernel {
     if constexpr (lane<V>::width > 1 && Kernel::template streams_registers<V>)
       if (t >= Kernel::order) {
         const row_set to = kernel.places(t, begin);
-        bool lines = true;
+        bool lines = !kernel.scattered();
         for (const auto& row : to) lines = lines && simd::begins_line(row.first);
         if (lines)
           return walk_row_of<V, false, scan::leave::past_cache>(kernel, carry, t, begin, end, to);

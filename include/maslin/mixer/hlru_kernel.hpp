@@ -132,6 +132,11 @@ struct hlru_kernel {
   void logits(index_t t, index_t c, N_ n, V (&z)[static_cast<std::size_t>(M) + 1]) const noexcept {
     if constexpr (lane<V>::width > 1)
       if (fetch) fetch_ahead<V>(t, c);
+    gates_at<V>(t, c, n, z);
+  }
+  template <class V, class N_>
+  void gates_at(index_t t, index_t c, N_ n,
+                V (&z)[static_cast<std::size_t>(M) + 1]) const noexcept {
     if constexpr (Order == gates::natural) {
       simd::load_columns<V, M + 1>(gate + t * gate_time + c * gate_step, gate_step, n, z);
     } else {
