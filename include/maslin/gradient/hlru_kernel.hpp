@@ -25,12 +25,10 @@ struct hlru_back : reverse_kernel<hlru_back<S, M, N, Order, Side>, S, 2> {
                          maslin::recurrence::adjoint_write_side<V, M>>;
   using row_set = typename reverse_kernel<hlru_back, S, 2>::row_set;
 
-  /// True where channels may be blocks of one number, which may lie apart.
-  static constexpr bool blocks = M == 1 && Side == gate_side::read;
-
   template <class V>
   using recurrence = algebra<V>;
   static constexpr int order = M;
+  static constexpr bool may_scatter = M == 1 && Side == gate_side::read;  // blocks of one number
   static constexpr bool twins = hlru_kernel<S, M, N, Order, Side>::twins;
   static constexpr std::array<index_t, 2> per_channel{M + 1, 1};  // gate, input
   template <class V>
@@ -62,20 +60,20 @@ struct hlru_back : reverse_kernel<hlru_back<S, M, N, Order, Side>, S, 2> {
     each<M>([&](int k) { u.rows[0].gate[k] = p[k]; });
     u.rows[0].input = lane<V>::broadcast(S(0));
     each<M>([&](int k) { u.dy[k] = lane<V>::broadcast(S(0)); });
-    if constexpr (blocks)
+    if constexpr (may_scatter)
       u.dy[0] = gather<V>(this->dy.at(t), dy_step, c, n);
     else
       u.dy[0] = load<V>(this->dy.at(t), 1, c, n);
     return u;
   }
   [[nodiscard]] bool scattered() const noexcept {
-    return blocks && (input_step != 1 || y_step != 1 || dy_step != 1);
+    return input_step != 1 || y_step != 1 || dy_step != 1;
   }
   /// The n channels from c on of a row. Whole registers lie side by side: see `scattered`.
   template <class V, class N_>
   [[nodiscard]] static V load(const S* row, index_t step, index_t c, N_ n) noexcept {
     constexpr bool whole = lane<V>::width > 1 && std::is_same_v<N_, all_lanes<V>>;
-    if constexpr (!blocks || whole)
+    if constexpr (!may_scatter || whole)
       return lane<V>::load(row + c, n);
     else
       return gather<V>(row, step, c, n);
@@ -83,7 +81,10 @@ struct hlru_back : reverse_kernel<hlru_back<S, M, N, Order, Side>, S, 2> {
   template <class V, class N_>
   [[nodiscard]] static V gather(const S* row, index_t step, index_t c, N_ n) noexcept {
     V x[1];
-    simd::load_columns<V, 1>(row + c * step, step, n, x);
+    if (n == lane<V>::width)
+      simd::load_columns<V, 1>(row + c * step, step, all_lanes<V>{}, x);
+    else
+      simd::load_columns<V, 1>(row + c * step, step, n, x);
     return x[0];
   }
   /// h[t]

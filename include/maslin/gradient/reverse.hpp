@@ -18,10 +18,12 @@
 ///                                             initial state
 ///   streams_registers<V>                      true if gradients that begin cache lines can be
 ///                                             written past the cache from registers of V
-///   scattered()                               true if channels of rows that are read have gaps between
-///                                             them: they are then never walked as whole registers
-///   twins, if it has it                       true if two registers are best walked side by side
+/// and, where it is not false as in `reverse_kernel`,
+///   twins                                     true if two registers are best walked side by side
 ///                                             (simd/twin.hpp)
+///   may_scatter, scattered()                  true if channels of rows that are read may have gaps between
+///                                             them, and if they do: they are then walked like the channels
+///                                             that do not fill a register, with a count n of lanes
 
 #include <maslin/core/lane.hpp>
 #include <maslin/core/view.hpp>
@@ -112,6 +114,7 @@ template <class Kernel, class S, std::size_t Outputs>
 struct reverse_kernel {
   using scalar_type = S;
   static constexpr index_t outputs = static_cast<index_t>(Outputs);
+  static constexpr bool may_scatter = false, twins = false;
   using row_set = std::array<gradient_row<S>, Outputs>;
 
   std::array<gradient_out<S>, Outputs> out{};
@@ -149,8 +152,6 @@ struct reverse_kernel {
     length = offsets[at + 1] - offsets[at];
   }
   [[nodiscard]] index_t time_of(index_t r) const noexcept { return length - 1 - r; }
-  /// True if channels of rows that are read have gaps between them.
-  [[nodiscard]] static constexpr bool scattered() noexcept { return false; }
 
  private:
   [[nodiscard]] row_set places(index_t t, index_t begin) const noexcept {
@@ -165,9 +166,7 @@ struct reverse_kernel {
 
   /// True if registers are best walked two side by side.
   template <class V>
-  static constexpr bool pairing = (lane<V>::width > 1) && requires {
-    requires Kernel::twins;
-  };
+  static constexpr bool pairing = lane<V>::width > 1 && Kernel::twins;
 
   /// Channels [begin, end) of one token; `begin` is a multiple of 16.
   template <class V>
@@ -182,12 +181,11 @@ struct reverse_kernel {
   static void walk_row_of(const Kernel& kernel, S* carry, index_t t, index_t begin, index_t end,
                           const row_set& to) noexcept {
     constexpr index_t width = lane<V>::width;
-    const bool together = width == 1 || !kernel.scattered();
-    const index_t whole = together ? end - (end - begin) % width : begin;
+    index_t whole = end - (end - begin) % width;
+    if constexpr (width > 1 && Kernel::may_scatter)
+      if (kernel.scattered()) whole = begin;
     if constexpr (width > 1)
-      for (index_t c = begin + (end - begin - 1) / width * width; c >= whole; c -= width)
-        last_channels<V, Early>(kernel, carry, t, c,
-                                static_cast<int>(c + width < end ? width : end - c), to);
+      if (whole < end) last_channels<V, Early>(kernel, carry, t, whole, end, to);
     if constexpr (pairing<V> && !Early) {
       // Measured: pairs begin late, short rows are faster without.
       constexpr index_t pair = 2 * width, long_row = 8 * width;
@@ -211,10 +209,18 @@ struct reverse_kernel {
   }
   template <class V, bool Early>
   [[gnu::noinline, gnu::flatten]] static void last_channels(const Kernel kernel, S* carry,
-                                                            index_t t, index_t c, int n,
+                                                            index_t t, index_t begin, index_t end,
                                                             const row_set to) noexcept {
-    kernel.template back<V, Early, scan::leave::to_cache>(
-        t, c, n, scan::state_of(carry, c, Kernel::order), to);
+    constexpr index_t width = lane<V>::width;
+    const auto back = [&](index_t c, index_t n) {
+      kernel.template back<V, Early, scan::leave::to_cache>(
+          t, c, static_cast<int>(n), scan::state_of(carry, c, Kernel::order), to);
+    };
+    if constexpr (Kernel::may_scatter)
+      for (index_t c = begin + (end - begin - 1) / width * width; c >= begin; c -= width)
+        back(c, end - c < width ? end - c : width);
+    else
+      back(begin, end - begin);
   }
 
   /// Past the cache: from registers where every row begins a cache line.
@@ -224,7 +230,8 @@ struct reverse_kernel {
     if constexpr (lane<V>::width > 1 && Kernel::template streams_registers<V>)
       if (t >= Kernel::order) {
         const row_set to = kernel.places(t, begin);
-        bool lines = !kernel.scattered();
+        bool lines = true;
+        if constexpr (Kernel::may_scatter) lines = !kernel.scattered();
         for (const auto& row : to) lines = lines && simd::begins_line(row.first);
         if (lines)
           return walk_row_of<V, false, scan::leave::past_cache>(kernel, carry, t, begin, end, to);
