@@ -330,6 +330,7 @@ struct bdlru {
     void weigh(index_t t, index_t c, N_ n, S* to) const noexcept {
       lazy_token<V, N_> u;
       gates_of<V>(t, c, n, u);
+      if constexpr (maslin::recurrence::raised_later<N>) u.fetch = nullptr;
       const auto weigh_row = [&](int i) {
         V z[static_cast<std::size_t>(M) + 1], w[static_cast<std::size_t>(M) + 1];
         u.logits(i, z);
@@ -339,8 +340,19 @@ struct bdlru {
       for (int i = 0; i < M; ++i) weigh_row(i);
     }
     template <class V>
-    static void raise(S* exponents, index_t n) noexcept {
-      maslin::recurrence::raise_rows<N, std::size_t{M} + 1, V>(exponents, n * M);
+    void raise(index_t t, index_t c, index_t n, S* exponents) const noexcept {
+      const bool fetches = lane<V>::width > 1 && fetch;
+      maslin::recurrence::raise_rows<N, std::size_t{M} + 1, V>(
+          exponents, n * M, fetches ? gates_from<V>(t, c) : nullptr);
+    }
+    /// Where the gates of a register of blocks begin.
+    template <class V>
+    [[nodiscard]] const S* gates_from(index_t t, index_t c) const noexcept {
+      const S* row = gate + t * gate_time;
+      if constexpr (Order == gates::natural)
+        return row + c * gates_apart();
+      else
+        return layout::grouped_gates<S>{row, gates_apart(), group_shift}.template place<V>(c);
     }
     template <class V, class N_>
     [[nodiscard]] weighed<V> weighed_token(index_t t, index_t c, N_ n,
@@ -352,14 +364,11 @@ struct bdlru {
     }
     template <class V, class N_>
     void gates_of(index_t t, index_t c, N_ n, lazy_token<V, N_>& u) const noexcept {
-      const S* row = gate + t * gate_time;
-      if constexpr (Order == gates::natural) {
-        u.fetch = fetch ? row + c * gates_apart() : nullptr;
-        simd::load_columns<V, M*(M + 1)>(row + c * gates_apart(), gates_apart(), n, u.gate);
-      } else {
-        u.gate = {{row, gates_apart(), group_shift}, c, n};
-        u.fetch = fetch ? u.gate.group.template place<V>(c) : nullptr;
-      }
+      u.fetch = fetch ? gates_from<V>(t, c) : nullptr;
+      if constexpr (Order == gates::natural)
+        simd::load_columns<V, M*(M + 1)>(gates_from<V>(t, c), gates_apart(), n, u.gate);
+      else
+        u.gate = {{gate + t * gate_time, gates_apart(), group_shift}, c, n};
     }
     template <class V, class N_>
     void values(index_t t, index_t c, N_ n, V (&v)[static_cast<std::size_t>(M)]) const noexcept {

@@ -114,13 +114,17 @@ struct hlru_kernel {
   template <class V, class N_>
   void weigh(index_t t, index_t c, N_ n, S* to) const noexcept {
     V z[static_cast<std::size_t>(M) + 1], w[static_cast<std::size_t>(M) + 1];
-    logits<V>(t, c, n, z);
+    if constexpr (lane<V>::width > 1)
+      if (fetch) fetch_ahead<V, !maslin::recurrence::raised_later<N>>(t, c);
+    gates_at<V>(t, c, n, z);
     maslin::recurrence::begin_row<N>(z, w);
     each<M + 1>([&](int k) { lane<V>::store(to + k * lane<V>::width, w[k]); });
   }
   template <class V>
-  static void raise(S* exponents, index_t n) noexcept {
-    maslin::recurrence::raise_rows<N, std::size_t{M} + 1, V>(exponents, n);
+  void raise(index_t t, index_t c, index_t n, S* exponents) const noexcept {
+    const bool fetches = lane<V>::width > 1 && fetch;
+    maslin::recurrence::raise_rows<N, std::size_t{M} + 1, V>(
+        exponents, n, fetches ? gates_from<V>(t, c) : nullptr);
   }
   template <class V, class N_>
   [[nodiscard]] weighed<V, N_> weighed_token(index_t t, index_t c, N_ n,
@@ -148,17 +152,21 @@ struct hlru_kernel {
   [[nodiscard]] V values(index_t t, index_t c, N_ n) const noexcept {
     return lane<V>::load(input + t * input_time + c, n);
   }
-  /// Asks for what tokens to come will read: a lane's gates and input, times the lanes. Inlined by
-  /// force: g++ takes a function that only prefetches for one without effect and drops its calls.
+  /// Where the gates of a register of channels begin.
   template <class V>
-  [[gnu::always_inline]] void fetch_ahead(index_t t, index_t c) const noexcept {
-    constexpr index_t bytes = lane<V>::width * static_cast<index_t>(sizeof(S));
+  [[nodiscard]] const S* gates_from(index_t t, index_t c) const noexcept {
     const S* row = gate + t * gate_time;
     if constexpr (Order == gates::natural)
-      simd::prefetch_ahead<bytes*(M + 1), fetch_distance>(row + c * gate_step);
+      return row + c * gate_step;
     else
-      simd::prefetch_ahead<bytes*(M + 1), fetch_distance>(
-          layout::grouped_gates<S>{row, gate_step, group_shift}.template place<V>(c));
+      return layout::grouped_gates<S>{row, gate_step, group_shift}.template place<V>(c);
+  }
+  /// Asks for what tokens to come will read: a lane's gates and input, times the lanes. Inlined by
+  /// force: g++ takes a function that only prefetches for one without effect and drops its calls.
+  template <class V, bool Gates = true>
+  [[gnu::always_inline]] void fetch_ahead(index_t t, index_t c) const noexcept {
+    constexpr index_t bytes = lane<V>::width * static_cast<index_t>(sizeof(S));
+    if constexpr (Gates) simd::prefetch_ahead<bytes*(M + 1), fetch_distance>(gates_from<V>(t, c));
     simd::prefetch_ahead<bytes, fetch_distance>(input + t * input_time + c);
   }
   template <class V, class N_>

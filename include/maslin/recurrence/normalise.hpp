@@ -6,6 +6,7 @@
 
 #include <maslin/recurrence/gate_row.hpp>
 #include <maslin/simd/math.hpp>
+#include <maslin/simd/stream.hpp>
 
 #include <limits>
 
@@ -145,7 +146,8 @@ template <std::size_t K, class V>
   });
 }
 
-/// The same for `count` registers in memory.
+/// The same for `count` registers in memory. Where as many numbers at `read` come from memory, what lies
+/// ahead of them is asked for between the exps: measured, a row at a time asks for too much at once.
 template <std::size_t K, class V>
 [[gnu::always_inline]] inline void softmax_powers_at(typename lane<V>::scalar* x) noexcept {
   using L = lane<V>;
@@ -155,10 +157,15 @@ template <std::size_t K, class V>
   unrolled<static_cast<int>(K)>([&](auto k) { L::store(x + index_t(k) * L::width, w[k]); });
 }
 template <class V>
-[[gnu::noinline]] inline void softmax_powers(typename lane<V>::scalar* x, index_t count) noexcept {
+[[gnu::noinline]] inline void softmax_powers(typename lane<V>::scalar* x, index_t count,
+                                             const typename lane<V>::scalar* read) noexcept {
   constexpr index_t at_once = 4;
   index_t i = 0;
-  for (; i + at_once <= count; i += at_once) softmax_powers_at<at_once, V>(x + i * lane<V>::width);
+  for (; i + at_once <= count; i += at_once) {
+    if (read != nullptr)
+      simd::prefetch_ahead<at_once * index_t{sizeof(V)}>(read + i * lane<V>::width);
+    softmax_powers_at<at_once, V>(x + i * lane<V>::width);
+  }
   for (; i < count; ++i) softmax_powers_at<1, V>(x + i * lane<V>::width);
 }
 
@@ -254,6 +261,10 @@ inline constexpr bool costly_weights =
 template <normalise N, std::size_t K>
 inline constexpr bool bundled_weights = costly_weights<N> && !(N == normalise::softmax && K == 2);
 
+/// True where `raise_rows` does part of the work, and fetches what it is told that the rows were read from.
+template <normalise N>
+inline constexpr bool raised_later = N == normalise::softmax;
+
 /// The first half of `normalise_row`: w with p = w / n.
 template <normalise N, class V, std::size_t K>
 inline void gate_weights(const V (&z)[K], V (&w)[K]) noexcept {
@@ -323,9 +334,9 @@ inline void begin_row(const V (&z)[K], V (&w)[K]) noexcept {
     gate_weights<N>(z, w);
 }
 template <normalise N, std::size_t K, class V>
-inline void raise_rows([[maybe_unused]] typename lane<V>::scalar* w,
-                       [[maybe_unused]] index_t rows) noexcept {
-  if constexpr (N == normalise::softmax) detail::softmax_powers<V>(w, rows * index_t{K});
+inline void raise_rows([[maybe_unused]] typename lane<V>::scalar* w, [[maybe_unused]] index_t rows,
+                       [[maybe_unused]] const typename lane<V>::scalar* read) noexcept {
+  if constexpr (raised_later<N>) detail::softmax_powers<V>(w, rows * index_t{K}, read);
 }
 /// The last part: the row of a step, M coefficients of the state and the gated input p_M v.
 template <normalise N, class V, int M>

@@ -16,7 +16,7 @@
 /// and, where they make it faster,
 ///   weights                            numbers a channel of what is costly in a token, 0 if nothing
 ///   weigh<V>(t, c, n, to)              begins them, lanes side by side
-///   raise<V>(to, n)                    finishes those of n registers of channels, all of them at once
+///   raise<V>(t, c, n, to)              finishes those of n registers of channels, all of them at once
 ///   weighed_token<V>(t, c, n, from)    the token from them, the same bits as token<V>(t, c, n)
 ///   stream<V>(to, h)                   emit of all lanes, dense, past the cache
 ///   output_is_state                    true: y of a channel is its one number of state
@@ -192,7 +192,7 @@ inline void advance_row(const Kernel& kernel, typename Kernel::scalar_type* stat
       for_each_register<V>(first, stop, [&](index_t c) {
         kernel.template weigh<V>(t, c, all, weights + (c - first) * Kernel::weights);
       });
-      Kernel::template raise<V>(weights, (stop - first) / width);
+      kernel.template raise<V>(t, first, (stop - first) / width, weights);
       for_each_register<V>(first, stop, [&](index_t c) {
         advance<V, How>(
             kernel, state, c, all,
