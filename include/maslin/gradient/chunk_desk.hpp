@@ -44,12 +44,12 @@ struct chunk_desk {
   S* answers;              // delta: [chunks][side][side]
   S* carried;              // [heads][columns / 16][K][16] where there is a normaliser
   // Of a chunk.
-  S *read, *dkey;                                  // [side][keys]
-  S* faded;                                        // [side][keys], delta: of twice as many
-  S* sums;                                         // [side][keys]
-  S* dvalue;                                       // [side][columns]
-  S* arrived;                                      // delta: [2 side][columns], dy, then -beta w
-  S *query_by_row, *key_by_row;                    // [keys][side], transposed
+  S *read, *dkey;                // [side][keys]
+  S* faded;                      // [side][keys], delta: of twice as many
+  S* sums;                       // [side][keys]
+  S* dvalue;                     // [side][columns]
+  S* arrived;                    // delta: [2 side][columns], dy, then -beta w
+  S *query_by_row, *key_by_row;  // [keys][side], transposed; delta: keys of all chunks
   S *value_by_row, *dy_by_row, *corrected_by_row;  // [columns][side]
   S *state_by_key, *carried_by_key;                // [lines][keys]
   S *between, *scores, *arrivals, *corrections;    // [side][side]
@@ -90,7 +90,8 @@ struct chunk_desk {
     take((of.delta ? chunks - 1 : chunks) * state_size, &states);
     take(of.delta ? chunks * scores_size : 0, &answers);
     take(of.normalised ? of.heads * state_size : 0, &carried);
-    take(side * keys, &read, &dkey, &query_by_row, &key_by_row);
+    take(side * keys, &read, &dkey, &query_by_row);
+    take((of.delta ? chunks : 1) * side * keys, &key_by_row);
     take(of.delta ? 2 * side * keys : side * keys, &faded);
     take(of.normalised ? side * keys : 0, &sums);
     take(side * columns, &dvalue, &value_by_row, &dy_by_row);
@@ -144,13 +145,22 @@ struct chunk_desk {
         matrix::transpose<V>(from + e * K + i * wide, wide, std::min(wide, K - i),
                              std::min(wide, lines - e), lying(to, lines).at(e, i));
   }
-  /// <a_r, b_c> of the rows of a chunk for c <= r, from their transposes of `depth` lines.
+  /// <a_r, b_c> of the rows of a chunk for c <= r, from their transposes of `depth` lines. Of the first
+  /// tile of a panel's rows one register of that panel's columns is all that is asked for.
   template <class V>
   void score(S* a, S* b, index_t depth, index_t n, S* to) const noexcept {
-    for (index_t r = 0; r < n; r += wide)
-      simd::multiply<V>(square(to).from(r, 0), lying(a, depth).from(0, r).read(),
-                        lying(b, depth).read(), {.nothing = true}, std::min(wide, n - r),
-                        std::min(r + wide, n), depth);
+    constexpr index_t width = lane<V>::width;
+    constexpr index_t tile = std::min<index_t>(simd::detail::tile_rows, width);
+    const auto score_rows = [&](index_t r, index_t count, index_t end) {
+      const panels out = square(to + r * side);
+      simd::multiply<V>(out, out.read(), {lying(a, depth).at(0, r), wide, wide * depth},
+                        lying(b, depth).read(), {.nothing = true}, count, end, depth);
+    };
+    for (index_t r = 0; r < n; r += wide) {
+      const index_t end = std::min(r + wide, n), first = std::min(tile, end - r);
+      score_rows(r, first, r + width);
+      if (r + first < end) score_rows(r + first, end - r - first, end);
+    }
   }
   /// Scores by columns: what rows that come later have of this one.
   template <class V>

@@ -33,12 +33,13 @@ struct chunk_solve {
     each_tile<V, false>([&]<int R, int N>(auto& sum, index_t i,
                                           index_t j) __attribute__((always_inline)) {
       using L = lane<V>;
+      simd::detail::tile_row<V, N, S> value(values, i, j);
       unrolled<R>([&](auto r) {
-        const index_t row = i + static_cast<index_t>(r());
-        const V factor = L::broadcast(scale != nullptr ? -scale[row] : S(-1));
-        unrolled<N>([&](auto k) {
-          sum[r][k] = L::fma(factor, sum[r][k], L::load(values.at(row, column<V>(j, k))));
-        });
+        const V factor =
+            L::broadcast(scale != nullptr ? -scale[i + static_cast<index_t>(r())] : S(-1));
+        unrolled<N>(
+            [&](auto k) { sum[r][k] = L::fma(factor, sum[r][k], L::load(value.begin(k))); });
+        value.move(values.row);
       });
       simd::detail::add_terms(sum, links, found.read(), i, j, i, all_lanes<V>{});
       simd::detail::add_triangle<V, simd::terms::before>(sum, links, found.read(), i, j,
@@ -70,23 +71,21 @@ struct chunk_solve {
   }
 
  private:
-  template <class V, class K>
-  [[nodiscard]] static index_t column(index_t j, K k) noexcept {
-    return j + simd::detail::offset_of<V>(k);
-  }
-
   /// Stores a tile, and `sign` by[r] times it.
   template <class V, std::size_t R, std::size_t N>
   [[gnu::always_inline]] void put(const V (&sum)[R][N], index_t i, index_t j, const S* by, S sign,
                                   const panels& made) const noexcept {
     using L = lane<V>;
+    constexpr int registers = static_cast<int>(N);
+    simd::detail::tile_row<V, registers, S> to(found, i, j), beside(made, i, j);
     unrolled<static_cast<int>(R)>([&](auto r) {
-      const index_t row = i + static_cast<index_t>(r());
-      const V factor = L::broadcast(sign * by[row]);
-      unrolled<static_cast<int>(N)>([&](auto k) {
-        L::store(found.at(row, column<V>(j, k)), sum[r][k]);
-        L::store(made.at(row, column<V>(j, k)), factor * sum[r][k]);
+      const V factor = L::broadcast(sign * by[i + static_cast<index_t>(r())]);
+      unrolled<registers>([&](auto k) {
+        L::store(to.begin(k), sum[r][k]);
+        L::store(beside.begin(k), factor * sum[r][k]);
       });
+      to.move(found.row);
+      beside.move(made.row);
     });
   }
 

@@ -119,14 +119,12 @@ struct delta_chunks : delta_reverse<S, Axis> {
     };
     const auto answers_of = [&](index_t m) { return d.answers + m / chunk * d.scores_size; };
     for (index_t m = 0; m < n; m += chunk) {
-      const rows of = chunk_from(d, m);
+      const rows of = chunk_from(d, m, chunk);
       const index_t count = std::min(chunk, n - m) * steps;
       this->template load_written<V>(of, t + m, count, (n - m) * steps);
       solve<V>(of, count, state_of(m), answers_of(m));
       if (m + chunk >= n) continue;
-      S* const after = d.states + m / chunk * d.state_size;
-      if (m == 0) std::copy_n(state, d.state_size, after);
-      advance<V>(of, count, m == 0 ? after : after - d.state_size, after);
+      advance<V>(of, count, state_of(m), d.states + m / chunk * d.state_size);
     }
     for (index_t m = (n - 1) / chunk * chunk; m >= 0; m -= chunk) {
       rows_ahead next;
@@ -139,13 +137,14 @@ struct delta_chunks : delta_reverse<S, Axis> {
                 n * steps,
                 state + keep->head_size(),
                 state + keep->head_size() + d.state_size};
-      reverse<V>(chunk_from(d, m), h, t + m, std::min(chunk, n - m), state_of(m), answers_of(m),
+      reverse<V>(chunk_from(d, m, chunk), h, t + m, std::min(chunk, n - m), state_of(m), answers_of(m),
                  carried, next);
     }
   }
   /// Rows of the chunk that begins with token m; queries and outputs are those of one chunk.
-  [[nodiscard]] rows chunk_from(const rows& d, index_t m) const noexcept {
+  [[nodiscard]] rows chunk_from(const rows& d, index_t m, index_t chunk) const noexcept {
     rows of = d.rows_from(m * steps);
+    of.key_by_row += m / chunk * d.side * d.keys;
     of.query = d.query;
     of.dy = d.dy;
     return of;
@@ -176,9 +175,9 @@ struct delta_chunks : delta_reverse<S, Axis> {
         .template forward<V>(d.by_columns(d.value), d.beta);
   }
 
-  /// The state after n rows, from that before them; it may be in its place.
+  /// The state after n rows, from that before them.
   template <class V>
-  void advance(const rows& d, index_t n, S* before, S* after) const noexcept {
+  void advance(const rows& d, index_t n, const S* before, S* after) const noexcept {
     const S* keys = d.key;
     if constexpr (gated) {
       d.template fade<V>(d.key, d.tail(n), n, d.faded);
@@ -198,8 +197,10 @@ struct delta_chunks : delta_reverse<S, Axis> {
     if constexpr (gated) d.template find_decays<V>(n);
     turn_rows<V>(d, n);
     find_updates<V>(d, n, answers, carried);
+    put_values<V>(d, h, t, n);
     weigh_scores<V>(d, n, answers);
     find_queries_and_keys<V>(d, n, state, carried, next);
+    put_queries_and_keys<V>(d, h, t, tokens);
     if constexpr (gated)
       if (this->ddecay) {
         d.template cross<V>(n, d.template meeting_of<V>(state, carried));
@@ -208,13 +209,11 @@ struct delta_chunks : delta_reverse<S, Axis> {
                    this->accumulate);
       }
     update<V>(d, n, carried);
-    put<V>(d, h, t, tokens);
   }
 
   template <class V>
   void turn_rows(const rows& d, index_t n) const noexcept {
     matrix::transpose<V>(d.query, d.keys, n, K, d.query_by_row);
-    matrix::transpose<V>(d.key, d.keys, n, K, d.key_by_row);
     matrix::transpose<V>(d.value, d.columns, n, E, d.value_by_row);
     matrix::transpose<V>(d.dy, d.columns, n, E, d.dy_by_row);
   }
@@ -244,15 +243,6 @@ struct delta_chunks : delta_reverse<S, Axis> {
         matrix::transpose<V>(corrected.at(r, e), rows::wide, std::min(rows::wide, n - r),
                              std::min(rows::wide, E - e),
                              rows::lying(d.corrected_by_row, E).at(e, r));
-  }
-
-  /// A row times `factor`, to line i of panels.
-  template <class V>
-  static void scale_row(const S* row, S factor, const matrix::panels<S>& to, index_t i,
-                        index_t count) noexcept {
-    using L = lane<V>;
-    const V by = L::broadcast(factor);
-    for (index_t c = 0; c < count; c += L::width) L::store(to.at(i, c), by * L::load(row + c));
   }
 
   /// What arrives at updates from outputs and from corrections, faded, and its products with scores
@@ -355,17 +345,20 @@ struct delta_chunks : delta_reverse<S, Axis> {
     const auto faded = rows::lying(d.faded, 2 * n), arrived = rows::lying(d.arrived, 2 * n);
     for (index_t r = 0; r < n; ++r) {
       const S by = gated ? d.prefix[r] : S(1);
-      scale_row<V>(d.query + r * d.keys, by, faded, r, d.keys);
-      scale_row<V>(d.key + r * d.keys, by, faded, n + r, d.keys);
-      scale_row<V>(d.dy + r * d.columns, S(1), arrived, r, d.columns);
+      matrix::load_row<V>(d.query + r * d.keys, d.keys, faded, r, by);
+      matrix::load_row<V>(d.key + r * d.keys, d.keys, faded, n + r, by);
+      matrix::load_row<V>(d.dy + r * d.columns, d.columns, arrived, r);
     }
     simd::multiply<V>(rows::lying(carried, K), faded.read(), arrived.read(),
                       {.scale = gated ? d.kept : nullptr}, K, d.columns, 2 * n);
   }
 
+  // Gradients leave as soon as they are there: those that go past the cache take longer to get to memory
+  // than to store, which products in between hide.
+
+  /// dv and dbeta of n rows, from w.
   template <class V>
-  void put(const rows& d, index_t h, index_t t, index_t tokens) const noexcept {
-    const index_t n = tokens * steps;
+  void put_values(const rows& d, index_t h, index_t t, index_t n) const noexcept {
     for (index_t m = 0; m < n; ++m) {
       S* dv = d.dvalue + m * d.columns;
       if (this->dbeta) {
@@ -375,11 +368,15 @@ struct delta_chunks : delta_reverse<S, Axis> {
       }
       matrix::scale_row<V>(dv, d.beta[m], d.columns);
     }
+    this->dvalue.template put<V>(h, t, n, d.dvalue, d.columns, E, d.value_sum, this->accumulate);
+  }
+  template <class V>
+  void put_queries_and_keys(const rows& d, index_t h, index_t t, index_t tokens) const noexcept {
     const S* read = d.read + (steps - 1) * d.keys;
     this->dquery.template put<V>(h, t, tokens, read, steps * d.keys, K, d.query_sum,
                                  this->accumulate);
-    this->dkey.template put<V>(h, t, n, d.dkey, d.keys, K, d.key_sum, this->accumulate);
-    this->dvalue.template put<V>(h, t, n, d.dvalue, d.columns, E, d.value_sum, this->accumulate);
+    this->dkey.template put<V>(h, t, tokens * steps, d.dkey, d.keys, K, d.key_sum,
+                               this->accumulate);
   }
 };
 

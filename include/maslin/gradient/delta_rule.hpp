@@ -36,7 +36,7 @@ namespace maslin::inline MASLIN_ABI::gradient {
 ///           something are one task: with one key for all heads threads are for the batch alone.
 ///           Memory: for each task D of its heads (8 at most, or those that share), 12 rows of each
 ///           micro-step of a segment and with decays a state for every 4 of them, every one where a
-///           token has several (chunks: 3 rows, 14 of a micro-step of a chunk, a state for every
+///           token has several (chunks: 4 rows, 13 of a micro-step of a chunk, a state for every
 ///           chunk but the first), in dstate, which the first call allocates
 /// effects   dstate enters as the gradient of the final state and leaves as that of the initial one
 /// throws    shape_error before any write; std::bad_alloc, also before

@@ -143,7 +143,7 @@ struct linear_chunks : linear_reverse<S, Axis, Map> {
       d.template find_decays<V>(n);
       d.template fade<V>(d.key, d.tail(n), n, d.faded);
     }
-    simd::multiply<V>(rows::lying(state + d.state_size, K), rows::lying(state, K),
+    simd::multiply<V>(rows::lying(state + d.state_size, K), rows::lying(state, K).read(),
                       d.by_keys(d.faded).read(), d.by_columns(d.value).read(), {.scale = d.kept}, K,
                       d.columns, n);
   }

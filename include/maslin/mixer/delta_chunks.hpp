@@ -122,7 +122,7 @@ struct delta_chunks : delta_kernel<S, Axis> {
       columns = (span.end - span.begin) * wide;
     }
     simd::multiply<V, simd::terms::through>(
-        y, read, d.scores.from(0, d.half).read(), d.result.read(),
+        y, read.read(), d.scores.from(0, d.half).read(), d.result.read(),
         {.scale = base::gated ? d.prefix : nullptr}, n * steps, columns);
     if (steps == 1) return;
     for (index_t r = 0; r < n; ++r)

@@ -137,8 +137,8 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
                                               columns);
       divide<V>(d, span, t, n);
     } else {
-      simd::multiply<V, simd::terms::through>(y, d.result, d.scores.read(), d.values.read(), faded,
-                                              n, matrix::columns_of(span, E));
+      simd::multiply<V, simd::terms::through>(y, d.result.read(), d.scores.read(), d.values.read(),
+                                              faded, n, matrix::columns_of(span, E));
     }
     const panels keys{d.faded, matrix::round_up(K), wide};
     simd::multiply<V>(state, keys.read(), d.values.read(),

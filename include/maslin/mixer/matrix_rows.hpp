@@ -64,6 +64,25 @@ struct register_places {
   }
 };
 
+namespace detail {
+
+/// Columns of `rows` rows, times `by`, to lines of 16 numbers, for as many columns as whole pieces
+/// have, which it returns.
+template <class V, class Count, class S>
+[[gnu::always_inline]] inline index_t transpose_pieces(const S* from, index_t stride, Count rows,
+                                                       index_t K, S* to, V by) noexcept {
+  constexpr int piece = 4;
+  index_t i = 0;
+  for (; i + piece <= K; i += piece, to += piece * panel_columns) {
+    V x[static_cast<std::size_t>(piece)];
+    simd::load_columns<V, piece>(from + i, stride, rows, x);
+    each<piece>([&](int k) { lane<V>::store(to + k * panel_columns, by * x[k]); });
+  }
+  return i;
+}
+
+}  // namespace detail
+
 /// Row r of `n` rows of K numbers, `stride` apart, times `factor`, becomes column r of panels
 /// [n / 16][K][16]. Columns from n on hold nothing of use.
 template <class V, class S>
@@ -72,17 +91,13 @@ void transpose(const S* rows, index_t stride, index_t n, index_t K, S* to,
   using L = lane<V>;
   const V by = L::broadcast(factor);
   constexpr index_t width = L::width;
-  constexpr int piece = 4;
   for (index_t r = 0; r < n; r += width) {
     S* column = to + r / panel_columns * K * panel_columns + r % panel_columns;
     const S* from = rows + r * stride;
     const int count = static_cast<int>(std::min(width, n - r));
-    index_t i = 0;
-    for (; i + piece <= K; i += piece) {
-      V x[static_cast<std::size_t>(piece)];
-      simd::load_columns<V, piece>(from + i, stride, count, x);
-      each<piece>([&](int k) { L::store(column + (i + k) * panel_columns, by * x[k]); });
-    }
+    index_t i = count == width
+                    ? detail::transpose_pieces<V>(from, stride, all_lanes<V>{}, K, column, by)
+                    : detail::transpose_pieces<V>(from, stride, count, K, column, by);
     for (; i < K; ++i)
       for (int k = 0; k < count; ++k) column[i * panel_columns + k] = factor * from[k * stride + i];
   }

@@ -30,7 +30,10 @@ struct panels {
   index_t row = 0, panel = panel_columns;
 
   [[nodiscard]] S* at(index_t i, index_t j) const noexcept {
-    return data + i * row + j / panel_columns * panel + j % panel_columns;
+    // No column is negative: a shift, where a signed quotient takes four instructions.
+    const auto column = static_cast<std::size_t>(j), wide = std::size_t{panel_columns};
+    return data + i * row + static_cast<index_t>(column / wide) * panel +
+           static_cast<index_t>(column % wide);
   }
   /// The same from row i and column j on, a multiple of 16.
   [[nodiscard]] panels from(index_t i, index_t j) const noexcept { return {at(i, j), row, panel}; }
@@ -75,6 +78,29 @@ template <class V, class K>
   return static_cast<index_t>(k()) * lane<V>::width;
 }
 
+/// Where the N registers of a row of a tile begin, of whose panels each has a pointer.
+template <class V, int N, class T>
+struct tile_row {
+  using L = lane<V>;
+  static constexpr int together =
+      N * L::width <= panel_columns ? N : static_cast<int>(panel_columns / L::width);
+  static constexpr int count = N / together;
+  T* at[static_cast<std::size_t>(count)];
+
+  [[gnu::always_inline]] tile_row(const panels<T>& m, index_t i, index_t j) noexcept {
+    unrolled<count>(
+        [&](auto p) { at[p] = m.at(i, j + static_cast<index_t>(p()) * panel_columns); });
+  }
+  template <class K>
+  [[nodiscard, gnu::always_inline]] T* begin(K) const noexcept {
+    constexpr int place = static_cast<int>(K::value);
+    return at[place / together] + place % together * L::width;
+  }
+  [[gnu::always_inline]] void move(index_t row) noexcept {
+    unrolled<count>([&](auto p) { at[p] += row; });
+  }
+};
+
 /// Adds `depth` terms to a tile of R rows from i on and N registers of columns from j on.
 template <class V, std::size_t R, std::size_t N, class S, class Count>
 [[gnu::always_inline]] inline void add_terms(V (&sum)[R][N], const panels<const S>& a,
@@ -83,14 +109,12 @@ template <class V, std::size_t R, std::size_t N, class S, class Count>
   using L = lane<V>;
   constexpr int rows = static_cast<int>(R), registers = static_cast<int>(N);
   const S* weights = a.at(0, i);
-  const S* from[N];
-  unrolled<registers>([&](auto k) { from[k] = b.at(0, j + offset_of<V>(k)); });
+  tile_row<V, registers, const S> from(b, 0, j);
   for (index_t p = 0; p < depth; ++p) {
     V x[N];
-    unrolled<registers>([&](auto k) {
-      x[k] = L::load(from[k], lanes_of<V, registers>(k, n));
-      from[k] += b.row;
-    });
+    unrolled<registers>(
+        [&](auto k) { x[k] = L::load(from.begin(k), lanes_of<V, registers>(k, n)); });
+    from.move(b.row);
     unrolled<rows>([&](auto r) {
       const V weight = L::broadcast(weights[r()]);
       unrolled<registers>([&](auto k) { sum[r][k] = L::fma(weight, x[k], sum[r][k]); });
@@ -168,20 +192,20 @@ template <class V, std::size_t R, std::size_t N, class S, class Count>
 
 /// One tile of `multiply`, the last of its registers of n lanes.
 template <class V, terms T, int R, int N, class S, class Count>
-inline void multiply_tile(const panels<S>& out, const panels<S>& c, const panels<const S>& a,
+inline void multiply_tile(const panels<S>& out, const panels<const S>& c, const panels<const S>& a,
                           const panels<const S>& b, const begin_with<S>& from, index_t i, index_t j,
                           index_t depth, Count n) noexcept {
   using L = lane<V>;
   V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(N)];
-  S* to[static_cast<std::size_t>(N)];
-  unrolled<N>([&](auto k) { to[k] = c.at(i, j + offset_of<V>(k)); });
-  unrolled<R>([&](auto r) {
-    unrolled<N>([&](auto k) {
-      sum[r][k] = from.nothing
-                      ? L::broadcast(S(0))
-                      : L::load(to[k] + static_cast<index_t>(r()) * c.row, lanes_of<V, N>(k, n));
+  if (from.nothing) {
+    unrolled<R>([&](auto r) { unrolled<N>([&](auto k) { sum[r][k] = L::broadcast(S(0)); }); });
+  } else {
+    tile_row<V, N, const S> at(c, i, j);
+    unrolled<R>([&](auto r) {
+      unrolled<N>([&](auto k) { sum[r][k] = L::load(at.begin(k), lanes_of<V, N>(k, n)); });
+      at.move(c.row);
     });
-  });
+  }
   if (from.scale != nullptr)
     unrolled<R>([&](auto r) {
       const V factor = L::broadcast(from.scale[i + static_cast<index_t>(r())]);
@@ -194,11 +218,10 @@ inline void multiply_tile(const panels<S>& out, const panels<S>& c, const panels
     add_terms(sum, a, b, i, j, T == terms::all ? depth : i, n);
     if constexpr (T != terms::all) add_triangle<V, T>(sum, a, b, i, j, n);
   }
-  unrolled<N>([&](auto k) { to[k] = out.at(i, j + offset_of<V>(k)); });
+  tile_row<V, N, S> to(out, i, j);
   unrolled<R>([&](auto r) {
-    unrolled<N>([&](auto k) {
-      L::store(to[k] + static_cast<index_t>(r()) * out.row, sum[r][k], lanes_of<V, N>(k, n));
-    });
+    unrolled<N>([&](auto k) { L::store(to.begin(k), sum[r][k], lanes_of<V, N>(k, n)); });
+    to.move(out.row);
   });
 }
 
@@ -210,7 +233,7 @@ inline void multiply_tile(const panels<S>& out, const panels<S>& c, const panels
 /// numerics  begin(C), then one fma a term, in the order of the terms
 template <class V, terms T = terms::all>
 void multiply(const panels<typename lane<V>::scalar>& out,
-              const panels<typename lane<V>::scalar>& c,
+              const panels<const typename lane<V>::scalar>& c,
               const panels<const typename lane<V>::scalar>& a,
               const panels<const typename lane<V>::scalar>& b,
               const begin_with<typename lane<V>::scalar>& from, index_t m, index_t n,
@@ -268,7 +291,7 @@ void multiply(const panels<typename lane<V>::scalar>& c,
               const panels<const typename lane<V>::scalar>& b,
               const begin_with<typename lane<V>::scalar>& from, index_t m, index_t n,
               index_t depth = 0) noexcept {
-  multiply<V, T>(c, c, a, b, from, m, n, depth);
+  multiply<V, T>(c, c.read(), a, b, from, m, n, depth);
 }
 
 }  // namespace maslin::inline MASLIN_ABI::simd
