@@ -47,7 +47,8 @@ template <class S>
 bool has_term(terms which, index_t i, index_t p) {
   switch (which) {
     case terms::all: return true;
-    case terms::through: return p <= i;
+    case terms::through:
+    case terms::through_after: return p <= i;
     case terms::before: return p < i;
     case terms::from: return p >= i;
     case terms::after: return p > i;
@@ -56,7 +57,8 @@ bool has_term(terms which, index_t i, index_t p) {
 }
 
 /// Whether `multiply` gives each number as one chain of fma, term by term, and touches nothing else.
-/// What it should not read of A stays poison, a signalling NaN.
+/// What it should not read of A stays poison, a signalling NaN. With terms::through_after,
+/// `depth` terms of another product come before the scale.
 template <class V, terms Which>
 std::string wrong(const product& p, std::uint64_t seed) {
   using S = typename lane<V>::scalar;
@@ -64,7 +66,9 @@ std::string wrong(const product& p, std::uint64_t seed) {
   constexpr bool last_first = Which == terms::from || Which == terms::after;
   maslin::test::random r(seed);
   const index_t depth = Which == terms::all ? p.depth : p.m;
+  const index_t before = Which == terms::through_after ? p.depth : 0;
   matrix<S> a(depth, p.m, p.dense), b(depth, p.n, p.dense), c(p.m, p.n, p.dense);
+  matrix<S> first(before, p.m, p.dense), second(before, p.n, p.dense);
   std::vector<S> scale(static_cast<std::size_t>(p.m));
   r.fill_normal(std::span<S>(scale));
   for (index_t i = 0; i < p.m; ++i)
@@ -75,11 +79,16 @@ std::string wrong(const product& p, std::uint64_t seed) {
     if (!p.nothing)
       for (index_t i = 0; i < p.m; ++i) c.at(i, j) = static_cast<S>(r.normal());
   }
+  for (index_t q = 0; q < before; ++q) {
+    for (index_t i = 0; i < p.m; ++i) first.at(q, i) = static_cast<S>(r.normal() / 4);
+    for (index_t j = 0; j < p.n; ++j) second.at(q, j) = static_cast<S>(r.normal());
+  }
   auto want = c;
   for (index_t j = 0; j < p.n; ++j)
     for (index_t row = 0; row < p.m; ++row) {
       const index_t i = last_first ? p.m - 1 - row : row;
       S sum = p.nothing ? S(0) : want.at(i, j);
+      for (index_t q = 0; q < before; ++q) sum = lane<S>::fma(first.at(q, i), second.at(q, j), sum);
       if (p.scaled) sum = scale[static_cast<std::size_t>(i)] * sum;
       for (index_t term = 0; term < depth; ++term) {
         const index_t q = last_first ? depth - 1 - term : term;
@@ -88,7 +97,11 @@ std::string wrong(const product& p, std::uint64_t seed) {
       }
       want.at(i, j) = sum;
     }
-  const simd::begin_with<S> from{.nothing = p.nothing, .scale = p.scaled ? scale.data() : nullptr};
+  const simd::begin_with<S> from{.nothing = p.nothing,
+                                 .scale = p.scaled ? scale.data() : nullptr,
+                                 .a = first.get().read(),
+                                 .b = second.get().read(),
+                                 .depth = before};
   simd::multiply<V, Which>(c.get(), a.get().read(), solves ? c.get().read() : b.get().read(), from,
                            p.m, p.n, depth);
   using word = std::conditional_t<sizeof(S) == 4, std::uint32_t, std::uint64_t>;
@@ -112,6 +125,7 @@ TEMPLATE_TEST_CASE("products of every size are chains of fma and touch nothing e
         const product p{m, n, depth, seed % 2 == 0, seed % 3 == 0, seed % 5 < 2};
         INFO("m " << m << ", n " << n << ", depth " << depth << (p.dense ? ", dense" : ""));
         REQUIRE(wrong<TestType, terms::all>(p, seed) == "");
+        REQUIRE(wrong<TestType, terms::through_after>(p, seed) == "");
         if (depth == 0) {
           REQUIRE(wrong<TestType, terms::through>(p, seed) == "");
           const product solve{m, n, 0, p.dense, false, p.scaled};

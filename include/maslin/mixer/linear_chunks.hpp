@@ -103,6 +103,14 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
  private:
   using coming = typename base::coming;
 
+  /// Columns that go through all products of a chunk before the next: a piece of the state stays in
+  /// the first cache from its outputs to its update.
+  template <class V>
+  static constexpr index_t piece = std::max<index_t>(wide, 2 * lane<V>::width);
+  /// Rows of the state that are updated between two turns of fetching: what is asked for in a turn has
+  /// room in the queue of a cache.
+  static constexpr index_t rows_between = 32;
+
   [[nodiscard]] linear_chunks entered(index_t h) const noexcept { return {base::entered(h)}; }
   /// Whether another head has the same queries and keys, and all that is made of these alone.
   [[nodiscard]] bool shares_rows(const linear_chunks& other) const noexcept {
@@ -120,29 +128,56 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
       score<V>(d, t, n);
   }
 
+  /// n tokens of one head.
   template <class V>
   void walk_chunk(const desk& d, const scan::head_span<S>& span, index_t t, index_t n,
                   const coming& next) const noexcept {
-    const index_t first = span.begin * wide, columns = (span.end - span.begin) * wide;
+    const index_t columns = (span.end - span.begin) * wide;
     load_values<V>(d, span, t, n);
     if constexpr (Axis == decay_axis::head) fade<V>(d, t, n);
     const auto state = matrix::matrix_of(span, K);
-    simd::multiply<V>(d.result, d.query.read(), state.read(), {.nothing = true}, n, columns, K);
-    next.sequence.entered(next.head).fetch(span, next.t,
-                                           std::clamp(span.length - next.t, index_t{0}, n));
-    const simd::begin_with<S> faded{.scale = Axis == decay_axis::head ? d.prefix : nullptr};
-    const panels y{this->out.at(t) + first, this->out.rows.time, wide};
-    if (normalised) {
-      simd::multiply<V, simd::terms::through>(d.result, d.scores.read(), d.values.read(), faded, n,
-                                              columns);
-      divide<V>(d, span, t, n);
-    } else {
-      simd::multiply<V, simd::terms::through>(y, d.result.read(), d.scores.read(), d.values.read(),
-                                              faded, n, matrix::columns_of(span, E));
-    }
     const panels keys{d.faded, matrix::round_up(K), wide};
-    simd::multiply<V>(state, keys.read(), d.values.read(),
-                      {.scale = Axis == decay_axis::none ? nullptr : d.kept}, K, columns, n);
+    const index_t more = std::clamp(span.length - next.t, index_t{0}, n);
+    const auto head = next.sequence.entered(next.head);
+    index_t fetched = 0;
+    // As many tokens as what is done is of all; outputs are about as much work as the state.
+    const auto fetch = [&](index_t done) {
+      const index_t until = more * done / (2 * K * columns);
+      head.fetch(span, next.t + fetched, until - fetched, next.fresh);
+      fetched = until;
+    };
+    for (index_t c = 0; c < columns; c += piece<V>) {
+      const index_t count = std::min(piece<V>, columns - c);
+      read_out<V>(d, span, t, n, c, count);
+      const auto values = d.values.from(0, c).read();
+      for (index_t i = 0; i < K; i += rows_between) {
+        fetch(2 * K * c + (K + i) * count);
+        const simd::begin_with<S> faded{.scale = Axis == decay_axis::none ? nullptr : d.kept + i};
+        simd::multiply<V>(state.from(i, c), keys.from(0, i).read(), values, faded,
+                          std::min(rows_between, K - i), count, n);
+      }
+      fetch(2 * K * (c + count));
+    }
+    if (normalised) divide<V>(d, span, t, n);
+  }
+
+  /// Outputs of n tokens, `count` columns of the span from c on.
+  template <class V>
+  void read_out(const desk& d, const scan::head_span<S>& span, index_t t, index_t n, index_t c,
+                index_t count) const noexcept {
+    panels y = d.result;
+    if (!normalised) {
+      y = {this->out.at(t) + span.begin * wide, this->out.rows.time, wide};
+      count = std::min(count, matrix::columns_of(span, E) - c);
+    }
+    simd::multiply<V, simd::terms::through_after>(
+        y.from(0, c), d.scores.read(), d.values.from(0, c).read(),
+        {.nothing = true,
+         .scale = Axis == decay_axis::head ? d.prefix : nullptr,
+         .a = d.query.read(),
+         .b = matrix::matrix_of(span, K).from(0, c).read(),
+         .depth = K},
+        n, count);
   }
 
   /// Rows of queries and keys of n tokens, features made, and decays of decay_axis::key.

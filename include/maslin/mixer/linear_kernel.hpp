@@ -71,12 +71,14 @@ struct linear_kernel {
   struct coming {
     const linear_kernel& sequence;  // of no head yet
     index_t head, t;
+    bool fresh;  // whether its queries and keys are others than those at hand
   };
   /// What comes after head i of a span and `n` tokens from t on.
   [[nodiscard]] coming after(const scan::head_span<S>& span, index_t i, index_t t,
                              index_t n) const noexcept {
-    if (i + 1 < span.heads) return {*this, span.head + i + 1, t};
-    return {*this, span.head, t + n};
+    const index_t h = span.head + i + 1;
+    if (i + 1 < span.heads) return {*this, h, t, h % query.share == 0 || h % key.share == 0};
+    return {*this, span.head, t + n, true};
   }
 
   /// The tokens of a head from t on, at most `block`.
@@ -91,12 +93,14 @@ struct linear_kernel {
       advance<V>(rows, span, t, n, next);
   }
 
-  /// Starts fetching what tokens t .. t + n - 1 read and write.
-  [[gnu::always_inline]] void fetch(const scan::head_span<S>& span, index_t t,
-                                    index_t n) const noexcept {
+  /// Starts fetching what tokens t .. t + n - 1 read and write, queries and keys if they are `fresh`.
+  [[gnu::always_inline]] void fetch(const scan::head_span<S>& span, index_t t, index_t n,
+                                    bool fresh) const noexcept {
     const index_t first = span.begin * matrix::panel_columns, count = matrix::columns_of(span, E);
-    matrix::fetch(query, t, n, 0, K);
-    matrix::fetch(key, t, n, 0, K);
+    if (fresh) {
+      matrix::fetch(query, t, n, 0, K);
+      matrix::fetch(key, t, n, 0, K);
+    }
     if constexpr (Axis == decay_axis::key) matrix::fetch(decay, t, n, 0, K);
     matrix::fetch(value, t, n, first, count);
     matrix::fetch<matrix::access::write>(out, t, n, first, count);
@@ -198,7 +202,7 @@ struct linear_kernel {
       walk_strip(x, rows, matrix::matrix_of(span, K), n, c, [&](index_t i) {
         // As many tokens as these columns and rows of the state are of all.
         const index_t until = more * (c * K + std::min(x.columns, count - c) * i) / (count * K);
-        for (; fetched < until; ++fetched) head.fetch(span, next.t + fetched, 1);
+        for (; fetched < until; ++fetched) head.fetch(span, next.t + fetched, 1, next.fresh);
       });
       give_outputs(x, rows, span, t, n, c, lanes);
     });

@@ -45,15 +45,19 @@ template <class S>
 struct begin_with {
   bool nothing = false;      ///< zeros, not what C holds
   const S* scale = nullptr;  ///< row i of C times scale[i], or C as it is
+  /// Of terms::through_after: a product of `depth` terms, added before the scale.
+  panels<const S> a{}, b{};
+  index_t depth = 0;
 };
 
 /// Which terms row i has.
 enum class terms {
-  all,      ///< as many as A and B have rows
-  through,  ///< those up to its own number, i: A^T is lower triangular
-  before,   ///< those before its own number, B being C itself: forward substitution
-  from,     ///< those from its own number on, last first: A^T is upper triangular
-  after,    ///< those after its own number, last first, B being C itself: back substitution
+  all,            ///< as many as A and B have rows
+  through,        ///< those up to its own number, i: A^T is lower triangular
+  through_after,  ///< the same after another product, whose sums never leave registers
+  before,         ///< those before its own number, B being C itself: forward substitution
+  from,           ///< those from its own number on, last first: A^T is upper triangular
+  after,          ///< those after its own number, last first, B being C itself: back substitution
 };
 
 namespace detail {
@@ -142,7 +146,7 @@ template <class V, terms T, std::size_t R, std::size_t N, class S, class Count>
                        lanes_of<V, registers>(k, n));
     });
     unrolled<rows>([&](auto r) {
-      if constexpr (r() > p() || (T == terms::through && r() == p())) {
+      if constexpr (r() > p() || (T != terms::before && r() == p())) {
         const V weight =
             L::broadcast(weights[static_cast<index_t>(p()) * a.row + static_cast<index_t>(r())]);
         unrolled<registers>([&](auto k) { sum[r][k] = L::fma(weight, x[k], sum[r][k]); });
@@ -206,6 +210,7 @@ inline void multiply_tile(const panels<S>& out, const panels<const S>& c, const 
       at.move(c.row);
     });
   }
+  if constexpr (T == terms::through_after) add_terms(sum, from.a, from.b, i, j, from.depth, n);
   if (from.scale != nullptr)
     unrolled<R>([&](auto r) {
       const V factor = L::broadcast(from.scale[i + static_cast<index_t>(r())]);
@@ -230,7 +235,8 @@ inline void multiply_tile(const panels<S>& out, const panels<const S>& c, const 
 /// out <- begin(C) + A^T B, C of m rows and n columns: out[i,j] = begin + sum_p A[p,i] B[p,j] over
 /// `depth` terms, or those that `T` says.
 /// layout    out may be C, and overlaps nothing else, but for terms::before
-/// numerics  begin(C), then one fma a term, in the order of the terms
+/// numerics  begin(C), then one fma a term, in the order of the terms; those of a product that begin(C)
+///           has come before its scale
 template <class V, terms T = terms::all>
 void multiply(const panels<typename lane<V>::scalar>& out,
               const panels<const typename lane<V>::scalar>& c,
