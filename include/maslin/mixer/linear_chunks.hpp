@@ -325,7 +325,9 @@ struct linear_chunks : linear_kernel<S, Axis, Map> {
     std::fill_n(d.corner, wide * K, S(0));
     const panels state{d.corner, wide, wide * K};
     matrix::for_each_piece<V, base::tile_registers, 1>(wide, [&](auto registers, index_t e, auto) {
-      typename base::template strip<V, registers()> x{};
+      typename base::template strip<V, registers()> x;
+      std::fill_n(x.value, rows * x.columns, S(0));
+      std::fill_n(x.out, rows * x.columns, S(0));
       const index_t end = std::min(e + x.columns, rows);
       for (index_t k = e; k < end; ++k) x.value[k * x.columns + k - e] = 1;
       this->walk_strip(x, at, state, rows, e, [](index_t) {});

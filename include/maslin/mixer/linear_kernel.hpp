@@ -27,8 +27,9 @@ struct linear_kernel {
 
   /// The published constant that keeps the divisor of a first token from 0.
   static constexpr S least_divisor = S(1e-10);
-  /// Tokens whose rows are made ready at once.
-  static constexpr index_t block = 16;
+  /// Tokens whose rows are made ready at once: tiles of the state are loaded and stored once for them.
+  /// With a decay a key twice as many are faster, with one a head no more.
+  static constexpr index_t block = Axis == decay_axis::key ? 32 : 16;
   /// Rows of K numbers that scratch holds for each token of a block.
   static constexpr index_t made_rows = Axis == decay_axis::key ? 3 : 2;
 
@@ -45,8 +46,8 @@ struct linear_kernel {
   struct ready {
     const S *query, *key, *decay;  // features; decays of decay_axis::key
     index_t apart;
-    S factor[block];   // decays of decay_axis::head
-    S divisor[block];  // 1 where nothing is normalised
+    S factor[static_cast<std::size_t>(block)];   // decays of decay_axis::head
+    S divisor[static_cast<std::size_t>(block)];  // 1 where nothing is normalised
   };
 
   void enter(index_t h) noexcept {
@@ -133,7 +134,7 @@ struct linear_kernel {
   template <class V>
   void head_decays(S* to, index_t t, index_t n) const noexcept {
     using L = lane<V>;
-    alignas(64) S g[block] = {};
+    alignas(64) S g[static_cast<std::size_t>(block)] = {};
     for (index_t j = 0; j < n; ++j) g[j] = *decay.at(t + j);
     for (index_t j = 0; j < n; j += L::width) L::store(g + j, simd::exp(L::load(g + j)));
     std::copy_n(g, n, to);
