@@ -137,8 +137,8 @@ struct delta_chunks : delta_reverse<S, Axis> {
                 n * steps,
                 state + keep->head_size(),
                 state + keep->head_size() + d.state_size};
-      reverse<V>(chunk_from(d, m, chunk), h, t + m, std::min(chunk, n - m), state_of(m), answers_of(m),
-                 carried, next);
+      reverse<V>(chunk_from(d, m, chunk), h, t + m, std::min(chunk, n - m), state_of(m),
+                 answers_of(m), carried, next);
     }
   }
   /// Rows of the chunk that begins with token m; queries and outputs are those of one chunk.
