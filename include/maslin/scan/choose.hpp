@@ -74,7 +74,7 @@ inline constexpr unit_costs cost_table_16_lanes[] = {
     {cost_family::block, 4, 66, 58, 115, 3.6, 8.5, 17},
     {cost_family::block, 8, 175, 200, 420, 14, 55, 95},
     {cost_family::block_weighed, 2, 77, 42, 69, 2.2, 2.9, 6.8},
-    {cost_family::block_weighed, 4, 170, 112, 229, 6.9, 12.2, 24},
+    {cost_family::block_weighed, 4, 180, 112, 229, 6.9, 12.2, 24},
 };
 
 /// What a machine does beside arithmetic, in ns.
