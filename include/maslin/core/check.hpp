@@ -62,9 +62,14 @@ footprint layout(const caller& who, const char* name, const char* axes, const vi
   const auto explain = [&](const std::string& got) {
     who.refuse(std::string(name) + " must be " + axes + " = " + list(wanted) + ", got " + got);
   };
-  if (v.extents() != wanted) explain(list(v.extents()));
-  for (const index_t e : wanted)
-    if (e < 0) explain("a negative extent");
+  bool as_wanted = true, negative = false;
+  for (int r = 0; r < Rank; ++r) {
+    const index_t e = wanted[static_cast<std::size_t>(r)];
+    as_wanted &= v.extent(r) == e;
+    negative |= e < 0;
+  }
+  if (!as_wanted) explain(list(v.extents()));
+  if (negative) explain("a negative extent");
   if (v.empty()) return {};
   if (v.data_handle() == nullptr) explain("a null pointer");
 

@@ -72,14 +72,14 @@ struct delta_rule<maslin::delta_rule<S, Axis, Steps>> {
     const index_t B = dy.extent(0), T = dy.extent(1), H = mixer.heads;
     const index_t K = mixer.key_dim, E = mixer.value_dim, R = mixer.steps_of(who, u);
     memory_of_call memory(who);
-    memory.reads("query", heads::check_shared(who, "query", "K", u.query, B, T, H, K));
+    memory.reads("query", heads::check_shared(who, "query", "[B, T, H', K]", u.query, B, T, H, K));
     if constexpr (more == 0) {
-      memory.reads("key", heads::check_shared(who, "key", "K", u.key, B, T, H, K));
-      memory.reads("value", heads::check_shared(who, "value", "E", u.value, B, T, H, E));
+      memory.reads("key", heads::check_shared(who, "key", "[B, T, H', K]", u.key, B, T, H, K));
+      memory.reads("value", heads::check_shared(who, "value", "[B, T, H', E]", u.value, B, T, H, E));
       memory.reads("beta", "[B, T, H]", u.beta, {B, T, H});
     } else {
-      memory.reads("key", heads::check_shared(who, "key", "K", u.key, B, T, R, H, K));
-      memory.reads("value", heads::check_shared(who, "value", "E", u.value, B, T, R, H, E));
+      memory.reads("key", heads::check_shared(who, "key", "[B, T, R, H', K]", u.key, B, T, R, H, K));
+      memory.reads("value", heads::check_shared(who, "value", "[B, T, R, H', E]", u.value, B, T, R, H, E));
       memory.reads("beta", "[B, T, R, H]", u.beta, {B, T, R, H});
     }
     memory.reads("log_decay", mixer.check_decay(who, u.log_decay, B, T));

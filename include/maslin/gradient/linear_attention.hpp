@@ -70,9 +70,9 @@ struct linear_attention<maslin::linear_attention<S, Axis, Map>> {
     const index_t B = dy.extent(0), T = dy.extent(1), H = mixer.heads;
     const index_t K = mixer.key_dim, E = mixer.value_dim;
     memory_of_call memory(who);
-    memory.reads("query", heads::check_shared(who, "query", "K", u.query, B, T, H, K));
-    memory.reads("key", heads::check_shared(who, "key", "K", u.key, B, T, H, K));
-    memory.reads("value", heads::check_shared(who, "value", "E", u.value, B, T, H, E));
+    memory.reads("query", heads::check_shared(who, "query", "[B, T, H', K]", u.query, B, T, H, K));
+    memory.reads("key", heads::check_shared(who, "key", "[B, T, H', K]", u.key, B, T, H, K));
+    memory.reads("value", heads::check_shared(who, "value", "[B, T, H', E]", u.value, B, T, H, E));
     memory.reads("log_decay", mixer.check_decay(who, u.log_decay, B, T));
     memory.reads("dy", "[B, T, H, E]", dy, {B, T, H, E});
     memory.reads("saved", keep.memory());

@@ -46,26 +46,52 @@ struct delta_kernel {
     out.enter(h);
   }
 
+  /// The columns that come next: the first key that they answer, and where they lie.
+  struct coming {
+    const S* key = nullptr;
+    const S* row = nullptr;  // null: there are none
+  };
+  /// What the last pass over some columns found out about those that come next: what that key
+  /// answers there. Decoding, of which that is most, thus reads a state as it writes one.
+  template <class V>
+  struct relay {
+    bool ready = false;
+    V predicted[4];
+  };
+
   template <class V>
   void walk(const scan::head_span<S>& span) const noexcept {
+    relay<V> ahead;
     for (index_t t = 0; t < span.length; t += block)
       for (index_t i = 0; i < span.heads; ++i) {
         delta_kernel head = *this;
         head.enter(span.head + i);
-        head.template walk_block<V>(span.one(i), t);
+        // From the last columns of a head to the first of the next one only a single token hands over.
+        coming after;
+        if (span.length == 1 && i + 1 < span.heads)
+          after = {key.at(t, span.head + i + 1), matrix::matrix_of(span.one(i + 1), K).at(0, 0)};
+        head.template walk_block<V>(span.one(i), t, after, ahead);
       }
   }
 
-  /// The tokens of a head from t on, at most `block`.
+  /// The tokens of a head from t on, at most `block`; `after` comes after its last columns.
   template <class V>
-  void walk_block(const scan::head_span<S>& span, index_t t) const noexcept {
+  void walk_block(const scan::head_span<S>& span, index_t t, const coming& after,
+                  relay<V>& ahead) const noexcept {
     alignas(64) S factors[block];
     const index_t count = matrix::columns_of(span, E), n = std::min(block, span.length - t);
     find_decays<V>(factors, t, n);
-    relay<V> ahead;
+    const auto state = matrix::matrix_of(span, K);
+    index_t leading = 0;  // columns of the first piece, as those of the next head's
     const auto piece = [&](auto registers, index_t c, auto lanes) {
       constexpr index_t columns = registers() * lane<V>::width;
-      advance<V, registers()>(span, factors, t, n, c, lanes, ahead, c + 2 * columns <= count);
+      if (c == 0) leading = columns;
+      coming next;
+      if (c + 2 * columns <= count)
+        next = {key.at(t), state.at(0, c + columns)};
+      else if (c + columns == count && columns == leading)
+        next = after;
+      advance<V, registers()>(span, factors, t, n, c, lanes, next, ahead);
     };
     // Of a single token the columns at hand and those that come next should share the first cache.
     if (span.length == 1)
@@ -73,14 +99,6 @@ struct delta_kernel {
     else
       matrix::for_each_piece<V, 4, 2, 1>(count, piece);
   }
-
-  /// What the last pass over some columns found out about those that come next: what the first key
-  /// answers there. Decoding, of which that is most, thus reads a state as it writes one.
-  template <class V>
-  struct relay {
-    bool ready = false;
-    V predicted[4];
-  };
 
   /// The decays of n <= 64 tokens of a head.
   template <class V>
@@ -101,6 +119,7 @@ struct delta_kernel {
     const S* key;
     const S* query;     // of the token, if the row is then read
     const S* next_key;  // whose answer is found on the way
+    const S* next_row;  // of the columns that come next
   };
   /// Where that answer is found.
   enum class answers { nowhere, here, in_next_columns };
@@ -110,7 +129,7 @@ struct delta_kernel {
   ///   u = beta (v - a S^T k),   S <- a S + k u^T,   y = scale S^T q,   keys ascending
   template <class V, int R, class Count>
   void advance(const scan::head_span<S>& span, const S* factors, index_t t, index_t n, index_t c,
-               Count lanes, relay<V>& ahead, bool more) const noexcept {
+               Count lanes, const coming& after, relay<V>& ahead) const noexcept {
     using L = lane<V>;
     constexpr auto registers = static_cast<std::size_t>(R);
     const auto state = matrix::matrix_of(span, K);
@@ -127,11 +146,11 @@ struct delta_kernel {
         correct<V>(value.at(at) + r * value_step + first, *(beta.at(at) + r * beta_step), a, lanes,
                    predicted, write);
         const bool reads = r + 1 == steps, ends = reads && at + 1 == t + n;
-        pass rows{key.at(at) + r * key_step, query.at(at), key.at(t)};
+        pass rows{key.at(at) + r * key_step, query.at(at), after.key, after.row};
         if (!ends) rows.next_key = reads ? key.at(at + 1) : rows.key + key_step;
-        const auto next = !ends  ? answers::here
-                          : more ? answers::in_next_columns
-                                 : answers::nowhere;
+        const auto next = !ends                  ? answers::here
+                          : after.row != nullptr ? answers::in_next_columns
+                                                 : answers::nowhere;
         update<V>(state, rows, r == 0, reads, next, L::broadcast(a), c, write, read, predicted);
       }
       unrolled<R>([&](auto k) {
@@ -143,7 +162,7 @@ struct delta_kernel {
           L::store(to, x);
       });
     }
-    ahead.ready = more;
+    ahead.ready = after.row != nullptr;
     unrolled<R>([&](auto k) { ahead.predicted[k] = predicted[k]; });
   }
 
@@ -226,7 +245,9 @@ struct delta_kernel {
     constexpr index_t columns = registers * L::width;
     static_assert(matrix::panel_columns % columns == 0 || columns % matrix::panel_columns == 0);
     S* row = state.at(0, c);
-    const index_t keys = K, panel = state.panel, apart = state.at(0, c + columns) - row;
+    const index_t keys = K, panel = state.panel;
+    [[maybe_unused]] index_t apart = 0;
+    if constexpr (Next == answers::in_next_columns) apart = rows.next_row - row;
     MASLIN_UNROLL_BY_4
     for (index_t i = 0; i < keys; ++i) {
       const V k = L::broadcast(rows.key[i]);

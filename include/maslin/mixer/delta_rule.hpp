@@ -217,14 +217,14 @@ struct delta_rule {
     const auto out = check::layout<S, 4>(who, "y", "[B, T, H, E]", y, {B, T, H, E}, 2);
     check::writable(who, "y", out);
     const heads::inputs in(who, out);
-    in.add("query", heads::check_shared(who, "query", "K", u.query, B, T, H, K));
+    in.add("query", heads::check_shared(who, "query", "[B, T, H', K]", u.query, B, T, H, K));
     if constexpr (Steps == updates::one) {
-      in.add("key", heads::check_shared(who, "key", "K", u.key, B, T, H, K));
-      in.add("value", heads::check_shared(who, "value", "E", u.value, B, T, H, E));
+      in.add("key", heads::check_shared(who, "key", "[B, T, H', K]", u.key, B, T, H, K));
+      in.add("value", heads::check_shared(who, "value", "[B, T, H', E]", u.value, B, T, H, E));
       in.add("beta", check::layout<const S, 3>(who, "beta", "[B, T, H]", u.beta, {B, T, H}, 2));
     } else {
-      in.add("key", heads::check_shared(who, "key", "K", u.key, B, T, R, H, K));
-      in.add("value", heads::check_shared(who, "value", "E", u.value, B, T, R, H, E));
+      in.add("key", heads::check_shared(who, "key", "[B, T, R, H', K]", u.key, B, T, R, H, K));
+      in.add("value", heads::check_shared(who, "value", "[B, T, R, H', E]", u.value, B, T, R, H, E));
       in.add("beta",
              check::layout<const S, 4>(who, "beta", "[B, T, R, H]", u.beta, {B, T, R, H}, 2));
     }

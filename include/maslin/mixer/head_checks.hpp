@@ -41,22 +41,20 @@ inline void check_divides(const check::caller& who, const char* name, index_t ow
                ", got " + std::to_string(own));
 }
 
-/// An array [B, T, H', width] whose heads divide those of the state.
+/// An array [B, T, H', width] whose heads divide those of the state; `axes` names them.
 template <class S>
-check::footprint check_shared(const check::caller& who, const char* name, const char* width_name,
+check::footprint check_shared(const check::caller& who, const char* name, const char* axes,
                               const view<S, 4>& v, index_t B, index_t T, index_t H, index_t width) {
   check_divides(who, name, v.extent(2), H);
-  const std::string axes = std::string("[B, T, H', ") + width_name + "]";
-  return check::layout<S, 4>(who, name, axes.c_str(), v, {B, T, v.extent(2), width}, 2);
+  return check::layout<S, 4>(who, name, axes, v, {B, T, v.extent(2), width}, 2);
 }
 /// An array [B, T, R, H', width] likewise.
 template <class S>
-check::footprint check_shared(const check::caller& who, const char* name, const char* width_name,
+check::footprint check_shared(const check::caller& who, const char* name, const char* axes,
                               const view<S, 5>& v, index_t B, index_t T, index_t R, index_t H,
                               index_t width) {
   check_divides(who, name, v.extent(3), H);
-  const std::string axes = std::string("[B, T, R, H', ") + width_name + "]";
-  return check::layout<S, 5>(who, name, axes.c_str(), v, {B, T, R, v.extent(3), width}, 2);
+  return check::layout<S, 5>(who, name, axes, v, {B, T, R, v.extent(3), width}, 2);
 }
 
 /// The heads of an array whose last axes are H' and a width, each for as many of the H heads of the

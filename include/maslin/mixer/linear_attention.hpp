@@ -206,9 +206,9 @@ struct linear_attention {
     const auto out = check::layout<S, 4>(who, "y", "[B, T, H, E]", y, {B, T, H, E}, 2);
     check::writable(who, "y", out);
     const heads::inputs in(who, out);
-    in.add("query", heads::check_shared(who, "query", "K", u.query, B, T, H, K));
-    in.add("key", heads::check_shared(who, "key", "K", u.key, B, T, H, K));
-    in.add("value", heads::check_shared(who, "value", "E", u.value, B, T, H, E));
+    in.add("query", heads::check_shared(who, "query", "[B, T, H', K]", u.query, B, T, H, K));
+    in.add("key", heads::check_shared(who, "key", "[B, T, H', K]", u.key, B, T, H, K));
+    in.add("value", heads::check_shared(who, "value", "[B, T, H', E]", u.value, B, T, H, E));
     in.add("log_decay", check_decay(who, u.log_decay, B, T));
     if (!u.offsets.empty()) check::packed(who, u.offsets, B, T);
     const index_t sequences = u.offsets.empty() ? B : static_cast<index_t>(u.offsets.size()) - 1;

@@ -30,6 +30,8 @@ struct head_rows {
     if (rows.first != nullptr) rows.first += h / share * head;
   }
   [[nodiscard]] T* at(index_t t) const noexcept { return rows.at(t); }
+  /// Of head h, if none was entered.
+  [[nodiscard]] T* at(index_t t, index_t h) const noexcept { return at(t) + h / share * head; }
 };
 
 /// What one task does at a time: columns of one head, or all columns of several.
