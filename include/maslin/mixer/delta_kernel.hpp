@@ -258,6 +258,9 @@ struct delta_kernel {
         constexpr index_t column = static_cast<index_t>(r()) * L::width;
         S* const at = row + column / matrix::panel_columns * panel + column % matrix::panel_columns;
         V x = L::load(at);
+        // Before the store, which lies a multiple of 4 KiB away: a load after it would wait for it.
+        if constexpr (Next == answers::in_next_columns)
+          next[r] = L::fma(ahead, L::load(at + apart), next[r]);
         if constexpr (Decays)
           x = carry_state(kept, x, k * u[r]);
         else
@@ -265,8 +268,6 @@ struct delta_kernel {
         L::store(at, x);
         if constexpr (Reads) sum[r] = L::fma(q, x, sum[r]);
         if constexpr (Next == answers::here) next[r] = L::fma(ahead, x, next[r]);
-        if constexpr (Next == answers::in_next_columns)
-          next[r] = L::fma(ahead, L::load(at + apart), next[r]);
       });
       row += matrix::panel_columns;
     }
