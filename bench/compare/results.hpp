@@ -30,6 +30,7 @@ struct outcome {
   row what;
   double error = 0;     ///< worst error over what is allowed; above 1 the row is refused
   std::string failure;  ///< empty, or why it was not timed
+  bench::stores stores = stores::plain;  ///< of its limit
   std::vector<sample> samples;
   std::vector<run> runs;  ///< as Google Benchmark reported them, then its statistics
 

@@ -236,9 +236,9 @@ void runner::measure(measured& m, double share) {
     progress_.detail("verifying " + m.rows[i].what.title);
     once[i] = verify(*data, m.rows[i], bound[i]);
     if (m.rows[i].failed()) continue;
-    // Doubling finds how many calls fill a repeat, and warms what they use. A long verification has
-    // already told.
-    double spent = once[i];
+    // Doubling finds how many calls fill a repeat, and warms what they use. A verification of several
+    // repeats has already told; a shorter one was the first to touch its pages and says too much.
+    double spent = once[i] >= 4 * least_repeat ? once[i] : 0;
     const int threads = m.rows[i].what.least.threads;
     for (; spent < least_repeat; calls[i] *= 2) {
       const double start = now_of(threads);
@@ -247,6 +247,7 @@ void runner::measure(measured& m, double share) {
       if (spent >= least_repeat) break;
     }
     once[i] = spent / static_cast<double>(calls[i]);
+    m.rows[i].stores = roofline_.fastest(m.rows[i].what.least);
   }
 
   constexpr int least_rounds = 3;
@@ -291,14 +292,14 @@ void runner::round(std::vector<outcome*>& order, const std::vector<contender>& b
     const bool limit_first = random_() % 2 == 0;
     submit(o->what.name, calls[i], [this, o, i, limit_first, &bound, &calls](auto& state) {
       sample s;
-      if (limit_first) s.least = roofline_.measure(o->what.least);
+      if (limit_first) s.least = roofline_.measure(o->what.least, o->stores);
       // Measuring the limit has emptied the caches of what a call finds there.
       if (calls[i] > 1) bound[i].repeat(1);
       const int threads = o->what.least.threads;
       const double start = now_of(threads);
       bound[i].repeat(calls[i]);
       const double seconds = now_of(threads) - start;
-      if (!limit_first) s.least = roofline_.measure(o->what.least);
+      if (!limit_first) s.least = roofline_.measure(o->what.least, o->stores);
       s.seconds = seconds / static_cast<double>(calls[i]);
       s.fraction = s.least.seconds() / s.seconds;
       o->samples.push_back(s);

@@ -234,7 +234,7 @@ class diagonal_rows {
     r.tolerance = buffers::tolerance_of(k);
     const index_t n = load_.B * load_.T * load_.D;
     constexpr int exps = Form == decay::log ? 1 : 0;
-    r.least = {.elements = n, .rows_read = 2, .threads = threads};
+    r.least = {.elements = n, .rows_read = 2, .threads = threads, .triad = true};
     r.least.slots = static_cast<double>(n) * (1 + slots_of_exp * exps);
     // Gate, input and state in; state and output out.
     if (decode) r.least = {.elements = 5 * n / 3, .rows_read = 2, .slots = r.least.slots};

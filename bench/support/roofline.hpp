@@ -53,6 +53,7 @@ struct work {
   int threads = 1;
   std::array<gather, 4> gathered{};  ///< earlier rows, by level, beside what is streamed
   bool in_place = false;  ///< what is written is what was read: a state that stays where it is
+  bool triad = false;     ///< what is read are two arrays: two streams, not one
 
   [[nodiscard]] double bytes() const {
     return (static_cast<double>(elements) * (rows_read + 1) + static_cast<double>(reads)) *
@@ -258,20 +259,28 @@ class roofline {
   /// Each measurement repeats its passes for about this long.
   static constexpr double least_seconds = 2e-3;
 
-  /// Seconds to stream what `w` must, as fast as this machine can at that size, right now.
-  [[nodiscard]] limit measure(const work& w) {
-    limit found;
-    if (w.in_place) {
-      found.memory = update(w.elements);
-    } else if (w.elements > 0) {
-      found.memory = mix(w, stores::plain);
-      for (const stores kind : {stores::streaming, stores::fetching}) {
-        const double time = mix(w, kind);
-        if (time >= found.memory) continue;
-        found.memory = time;
-        found.best = kind;
-      }
+  /// The stores with which what `w` must is streamed in the least time: by medians, as the least of
+  /// several noisy times of loops that are equal is faster than any of them is.
+  [[nodiscard]] stores fastest(const work& w) {
+    if (w.in_place || w.elements == 0) return stores::plain;
+    std::pair<double, stores> best{0, stores::plain};
+    for (const stores kind : {stores::plain, stores::streaming, stores::fetching}) {
+      std::vector<double> times;
+      for (int i = 0; i < 5; ++i) times.push_back(mix(w, kind));
+      const double time = median(std::move(times));
+      if (kind == stores::plain || time < best.first) best = {time, kind};
     }
+    return best.second;
+  }
+
+  /// Seconds to stream what `w` must with such stores, as fast as this machine can at that size, right
+  /// now.
+  [[nodiscard]] limit measure(const work& w, stores kind) {
+    limit found{.best = kind};
+    if (w.in_place)
+      found.memory = update(w.elements);
+    else if (w.elements > 0)
+      found.memory = mix(w, kind);
     for (const gather& g : w.gathered)
       if (g.bytes > 0) {
         const auto numbers = g.span / static_cast<index_t>(sizeof(float));
@@ -301,9 +310,9 @@ class roofline {
       else
         detail::mix_pass<stores::fetching>(rows, from, to, count, all);
     };
-    double best = seconds(w.threads, one_stream);
-    if (rows == 2) best = std::min(best, triad(w.elements, kind, w.threads));
-    return best;
+    if (w.triad) return triad(w.elements, kind, w.threads);
+    const double best = seconds(w.threads, one_stream);
+    return rows == 2 ? std::min(best, triad(w.elements, kind, w.threads)) : best;
   }
 
   [[nodiscard]] double triad(index_t elements, stores kind, int threads = 1) {
