@@ -4,6 +4,7 @@
 /// \file
 /// The adjoint of BD-LRU: maslin::bdlru::backward.
 
+#include <maslin/gradient/gate_kernel.hpp>
 #include <maslin/gradient/gate_rows.hpp>
 #include <maslin/gradient/hlru_kernel.hpp>
 #include <maslin/mixer/bdlru.hpp>
@@ -32,7 +33,7 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
   using algebra = recurrence::adjoint_block<V, M>;
 
   /// Blocks of several numbers.
-  struct block_kernel : reverse_kernel<block_kernel, S, 2> {
+  struct block_kernel : gate_kernel<block_kernel, S, Order, typename mixer::kernel> {
     template <class V>
     using recurrence = algebra<V>;
     static constexpr int order = M;
@@ -42,22 +43,9 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
     static constexpr bool streams_registers =
         Order == gates::grouped&& streams_gates<Order, V, M + 1>&& simd::streams_columns<V, M>;
 
-    typename mixer::kernel forward{};
-    index_t y_step = M, dy_step = M;  // from block to block
-    const typename mixer::state* initial = nullptr;
-    const S* before = nullptr;  // h[-1] of this sequence
-    index_t group = 1;
+    using base = gate_kernel<block_kernel, S, Order, typename mixer::kernel>;
+    using base::dy_step, base::forward, base::group, base::input_step, base::y_step;
 
-    [[nodiscard]] block_kernel shifted(index_t b, index_t t) const noexcept {
-      block_kernel k = *this;
-      k.shift(b, t);
-      k.forward = forward.shifted(b, t);
-      return k;
-    }
-    void enter(index_t b) noexcept {
-      this->enter_sequence(b);
-      before = initial->row(b);
-    }
     template <class V, class N_>
     [[nodiscard]] typename algebra<V>::token token(index_t r, index_t c, N_ n) const noexcept {
       const index_t t = this->time_of(r);
@@ -72,7 +60,7 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
     void values(index_t t, index_t c, N_ n, V (&h)[count]) const noexcept {
       if (!Early || t >= 0)
         return simd::load_columns<V, M>(this->y.at(t) + c * y_step, y_step, n, h);
-      const S* const from = scan::state_of(before, c, M);
+      const S* const from = scan::state_of(this->before, c, M);
       each<M>([&](int k) { h[k] = lane<V>::load(from + k * scan::state_lanes); });
     }
     template <class V, bool Early, scan::leave How, class N_>
@@ -122,7 +110,7 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
     template <class V>
     void fetch_earlier(index_t t, index_t c) const noexcept {
       constexpr index_t bytes = M * lane<V>::width * static_cast<index_t>(sizeof(S));
-      simd::prefetch_behind<bytes>(forward.input + t * forward.input_time + c * forward.input_step);
+      simd::prefetch_behind<bytes>(forward.input + t * forward.input_time + c * input_step);
       if (t > 0) simd::prefetch_behind<bytes>(this->y.at(t - 1) + c * y_step);
       simd::prefetch_behind<bytes>(this->dy.at(t) + c * dy_step);
     }
@@ -154,26 +142,12 @@ struct bdlru<maslin::bdlru<S, M, N, Order>> {
     const bool gate = memory.writes("gradients.gate", mixer::gate_axes, d.gate, u.gate.extents());
     if (gate && !d.gate.empty()) expect_block_layout(who, d.gate);
 
-    kernel k;
-    k.group = Order == gates::natural ? 1 : index_t{1} << forward.first.group_shift;
-    if (gate) k.out[0] = {scan::token_rows<S>::of(d.gate), d.gate.stride(2), k.group};
-    if (input) k.out[1] = {scan::token_rows<S>::of(d.input), d.input.stride(2), 1};
-    k.y = scan::token_rows<const S>::of(keep.y);
-    k.dy = scan::token_rows<const S>::of(dy);
-    k.y_step = keep.y.stride(2);
-    k.dy_step = dy.stride(2);
-    if constexpr (M == 1) {
-      k.forward = forward.first.channels();
-      k.input_step = u.input.stride(2);
-    } else {
-      k.forward = forward.first;
-    }
-    k.initial = &keep.initial;
-    k.length = T;
-    k.offsets = u.offsets;
-    k.accumulate = d.accumulate;
     const index_t moved_bytes = B * T * G * M * (2 * M + 6) * static_cast<index_t>(sizeof(S));
-    if constexpr (M > 1) {
+    kernel k;
+    if constexpr (M == 1) {
+      k.take(forward.first.channels(), u, keep, dy, d);
+    } else {
+      k.take(forward.first, u, keep, dy, d);
       k.fetch = moved_bytes >= exec::streaming_bytes;
       k.forward.fetch = false;  // it would fetch what is behind a walk backwards
     }

@@ -62,9 +62,7 @@ struct diagonal<maslin::diagonal<S, Form>> {
     static constexpr bool streams_registers = false;  // two half lines in turn: measured 3x slower
 
     scan::token_rows<const R> gate{};
-    const typename mixer::state* initial = nullptr;
-    const R* before = nullptr;  // the state before the first token of this sequence
-    R* sums = nullptr;          // of a fixed decay
+    R* sums = nullptr;  // of a fixed decay
     index_t sums_row = 0;
 
     [[nodiscard]] kernel shifted(index_t b, index_t t) const noexcept {
@@ -74,8 +72,7 @@ struct diagonal<maslin::diagonal<S, Form>> {
       return k;
     }
     void enter(index_t b) noexcept {
-      this->enter_sequence(b);
-      before = initial->row(b);
+      kernel::reverse_kernel::enter(b);
       if (sums != nullptr) sums += b * sums_row;
     }
     /// The n channels from c on of one row.
@@ -106,7 +103,7 @@ struct diagonal<maslin::diagonal<S, Form>> {
     void earlier(index_t t, index_t c, N n,
                  V (&h)[static_cast<std::size_t>(parts)]) const noexcept {
       if (!Early || t > 0) return load<V>(this->y.at(t - 1), c, n, h);
-      const R* const from = scan::state_of(before, c, parts);
+      const R* const from = scan::state_of(this->before, c, parts);
       each<parts>([&](int k) { h[k] = lane<V>::load(from + k * scan::state_lanes); });
     }
     template <class V, scan::leave How, class N>
@@ -203,7 +200,7 @@ struct diagonal<maslin::diagonal<S, Form>> {
     k.dy = real_rows(dy);
     k.gate = fixed ? scan::token_rows<const R>{mixer::numbers(m.decay.data_handle()), 0, 0}
                    : real_rows(u.gate);
-    k.initial = &keep.initial;
+    k.begin_at(keep.initial);
     k.length = T;
     k.offsets = u.offsets;
     k.accumulate = d.accumulate;

@@ -43,23 +43,13 @@ struct hlru<maslin::hlru<S, M, N, Order, Side>> {
     const view<S, 3> y(const_cast<S*>(keep.y.data_handle()), keep.y.extents(), keep.y.strides());
     const auto forward = m.checked(who, u.gate, u.input, y, u.offsets, keep.initial);
     memory.reads("gate", mixer::gate_axes, u.gate, u.gate.extents());
-    const bool input = memory.writes("gradients.input", "[B, T, D]", d.input, {B, T, D});
+    memory.writes("gradients.input", "[B, T, D]", d.input, {B, T, D});
     const bool gate = memory.writes("gradients.gate", mixer::gate_axes, d.gate, u.gate.extents());
     if constexpr (Order == gates::grouped)
       if (gate && !d.gate.empty()) layout::expect_dense_groups(who, d.gate, 3);
 
     kernel k;
-    k.group = index_t{1} << forward.first.group_shift;
-    if constexpr (Order == gates::natural) k.group = 1;
-    if (gate) k.out[0] = {scan::token_rows<S>::of(d.gate), d.gate.stride(2), k.group};
-    if (input) k.out[1] = {scan::token_rows<S>::of(d.input), 1, 1};
-    k.y = scan::token_rows<const S>::of(keep.y);
-    k.dy = scan::token_rows<const S>::of(dy);
-    k.forward = forward.first;
-    k.initial = &keep.initial;
-    k.length = T;
-    k.offsets = u.offsets;
-    k.accumulate = d.accumulate;
+    k.take(forward.first, u, keep, dy, d);
     const index_t moved_bytes = B * T * D * (2 * M + 6) * static_cast<index_t>(sizeof(S));
     return {.first = k,
             .batch = B,

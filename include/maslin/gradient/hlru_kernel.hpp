@@ -5,8 +5,8 @@
 /// One sequence of H-LRU as a walk backwards sees it (gradient/reverse.hpp); blocks of one number are
 /// walked as the same.
 
+#include <maslin/gradient/gate_kernel.hpp>
 #include <maslin/gradient/gate_rows.hpp>
-#include <maslin/gradient/reverse.hpp>
 #include <maslin/mixer/hlru_kernel.hpp>
 #include <maslin/recurrence/adjoint.hpp>
 #include <maslin/recurrence/gate_gradient.hpp>
@@ -17,13 +17,16 @@ namespace maslin::inline MASLIN_ABI::gradient {
 
 /// The gradients of M + 1 gates a channel, normalised by N, and of its input.
 template <class S, int M, normalise N, gates Order, gate_side Side>
-struct hlru_back : reverse_kernel<hlru_back<S, M, N, Order, Side>, S, 2> {
+struct hlru_back
+    : gate_kernel<hlru_back<S, M, N, Order, Side>, S, Order, hlru_kernel<S, M, N, Order, Side>> {
   static constexpr auto count = static_cast<std::size_t>(M);
   template <class V>
   using algebra =
       std::conditional_t<Side == gate_side::read, maslin::recurrence::adjoint_companion<V, M>,
                          maslin::recurrence::adjoint_write_side<V, M>>;
-  using row_set = typename reverse_kernel<hlru_back, S, 2>::row_set;
+  using base = gate_kernel<hlru_back, S, Order, hlru_kernel<S, M, N, Order, Side>>;
+  using row_set = typename base::row_set;
+  using base::dy_step, base::forward, base::group, base::input_step, base::y_step;
 
   template <class V>
   using recurrence = algebra<V>;
@@ -34,22 +37,6 @@ struct hlru_back : reverse_kernel<hlru_back<S, M, N, Order, Side>, S, 2> {
   template <class V>
   static constexpr bool streams_registers = streams_gates<Order, V, M + 1>;
 
-  hlru_kernel<S, M, N, Order, Side> forward{};
-  const scan::lane_state<S, 3>* initial = nullptr;
-  const S* before = nullptr;  // h[-1], ..., h[-M] of this sequence
-  index_t group = 1;
-  index_t input_step = 1, y_step = 1, dy_step = 1;  // from channel to channel
-
-  [[nodiscard]] hlru_back shifted(index_t b, index_t t) const noexcept {
-    hlru_back k = *this;
-    k.shift(b, t);
-    k.forward = forward.shifted(b, t);
-    return k;
-  }
-  void enter(index_t b) noexcept {
-    this->enter_sequence(b);
-    before = initial->row(b);
-  }
   template <class V, class N_>
   [[nodiscard]] typename algebra<V>::token token(index_t r, index_t c, N_ n) const noexcept {
     const index_t t = this->time_of(r);
@@ -91,7 +78,7 @@ struct hlru_back : reverse_kernel<hlru_back<S, M, N, Order, Side>, S, 2> {
   template <class V, bool Early, class N_>
   [[nodiscard]] V value(index_t t, index_t c, N_ n) const noexcept {
     if (!Early || t >= 0) return load<V>(this->y.at(t), y_step, c, n);
-    return lane<V>::load(scan::state_of(before, c, M) - (t + 1) * scan::state_lanes);
+    return lane<V>::load(scan::state_of(this->before, c, M) - (t + 1) * scan::state_lanes);
   }
   template <class V, bool Early, scan::leave How, class N_>
   void back(index_t t, index_t c, N_ n, S* carry, const row_set& to) const noexcept {

@@ -119,6 +119,8 @@ struct reverse_kernel {
 
   std::array<gradient_out<S>, Outputs> out{};
   scan::token_rows<const S> y{}, dy{};
+  const S* before = nullptr;           // the state before the first token of this sequence
+  index_t before_step = 0;             // from sequence to sequence
   index_t length = 0;                  // tokens of this sequence
   std::span<const index_t> offsets{};  // packed sequences, if any
   bool accumulate = false;
@@ -140,16 +142,23 @@ struct reverse_kernel {
     if (streaming) simd::stream_fence();
   }
 
+  template <class State>
+  void begin_at(const State& initial) noexcept {
+    before = initial.row(0);
+    before_step = initial.sequence_size();
+  }
+  void enter(index_t b) noexcept {
+    before += b * before_step;
+    if (offsets.empty()) return;
+    const auto at = static_cast<std::size_t>(b);
+    length = offsets[at + 1] - offsets[at];
+  }
+
  protected:
   void shift(index_t b, index_t t) noexcept {
     for (auto& o : out) o.rows.shift(b, t);
     y.shift(b, t);
     dy.shift(b, t);
-  }
-  void enter_sequence(index_t b) noexcept {
-    if (offsets.empty()) return;
-    const auto at = static_cast<std::size_t>(b);
-    length = offsets[at + 1] - offsets[at];
   }
   [[nodiscard]] index_t time_of(index_t r) const noexcept { return length - 1 - r; }
 
