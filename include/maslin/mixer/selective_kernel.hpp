@@ -11,6 +11,7 @@
 #include <maslin/simd/activation.hpp>
 #include <maslin/simd/columns.hpp>
 #include <maslin/simd/math.hpp>
+#include <maslin/simd/pieces.hpp>
 #include <maslin/simd/stream.hpp>
 #include <maslin/simd/twin.hpp>
 

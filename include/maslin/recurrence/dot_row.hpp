@@ -6,7 +6,7 @@
 /// width gives the same bits.
 
 #include <maslin/core/each.hpp>
-#include <maslin/simd/columns.hpp>
+#include <maslin/simd/pieces.hpp>
 
 #include <algorithm>
 #include <complex>
