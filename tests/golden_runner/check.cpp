@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "check.hpp"
 
+#include "support/bits.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <limits>
 #include <utility>
 
 namespace golden {
+
+using maslin::test::equal_bytes;
 
 namespace {
 
@@ -18,11 +21,6 @@ double ratio(double got, double want, double allowed) {
   if (!std::isfinite(want)) return std::isfinite(got) ? infinity : 0;
   if (!std::isfinite(got)) return infinity;
   return got == want ? 0 : std::abs(got - want) / allowed;
-}
-
-bool equal_bytes(const std::vector<double>& a, const std::vector<double>& b) {
-  return a.size() == b.size() &&
-         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
 }  // namespace

@@ -63,7 +63,7 @@ TEMPLATE_TEST_CASE("a decay of 0 cuts gradients off", "[gradient][linear_attenti
   auto early = gradient_law::time_slice<float>(mixer, p, 0, 5);
   const auto alone = mixer.backward(early, {});
   for (std::size_t k = 0; k < 4; ++k)
-    CHECK(gradient_law::equal_bytes(gradient_law::time_slice(p, all[k], 0, 5), alone[k]));
+    CHECK(equal_bytes(gradient_law::time_slice(p, all[k], 0, 5), alone[k]));
   for (const auto& gradients : {all, chunked})
     for (const float dg : gradient_law::time_slice(p, gradients[3], 5, 6)) CHECK(dg == 0);
 }

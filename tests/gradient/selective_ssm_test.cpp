@@ -372,10 +372,10 @@ TEST_CASE("tasks of S6 gradients may run in any order and on any threads",
   const auto want = run(exec::sequential{});
   thread_executor threads;
   reverse_executor reverse;
-  CHECK(gradient_law::equal_bytes(want, run(exec::on(threads, exec::sequential{.threads = 4}))));
-  CHECK(gradient_law::equal_bytes(want, run(exec::on(threads, exec::chunked{.threads = 3}))));
-  CHECK(gradient_law::equal_bytes(want, run(exec::on(reverse, exec::sequential{.threads = 5}))));
-  CHECK(gradient_law::equal_bytes(want, run(exec::on(reverse, exec::scalar{}))));
+  CHECK(equal_bytes(want, run(exec::on(threads, exec::sequential{.threads = 4}))));
+  CHECK(equal_bytes(want, run(exec::on(threads, exec::chunked{.threads = 3}))));
+  CHECK(equal_bytes(want, run(exec::on(reverse, exec::sequential{.threads = 5}))));
+  CHECK(equal_bytes(want, run(exec::on(reverse, exec::scalar{}))));
 }
 
 TEST_CASE("a wrong backward call of selective_ssm names what it wanted and writes nothing",

@@ -17,6 +17,7 @@
 ///
 /// Memory outside the extents of an array is poison, which the subject checks.
 
+#include "support/bits.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 #include "support/tolerance.hpp"
@@ -29,7 +30,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <iostream>
 #include <limits>
 #include <string>
@@ -212,12 +212,6 @@ template <class S>
 [[nodiscard]] std::string place(const gradient_subject<S>& mixer, std::size_t array,
                                 std::size_t element) {
   return "d_" + name_of(mixer, array) + "[" + std::to_string(element) + "]";
-}
-
-template <class S>
-[[nodiscard]] bool equal_bytes(const std::vector<S>& a, const std::vector<S>& b) {
-  return a.size() == b.size() &&
-         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(S)) == 0);
 }
 
 template <class S>

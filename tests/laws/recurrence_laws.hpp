@@ -14,6 +14,7 @@
 /// tokens differ. Over floats both sides are compared with a running error bound: the same templates
 /// run over `running_error`, a number that knows how far the kernel may be from it.
 
+#include "support/bits.hpp"
 #include "support/bound.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
@@ -258,10 +259,6 @@ template <class V>
   }
   return out;
 }
-template <class S>
-[[nodiscard]] bool same_bytes(const std::vector<S>& a, const std::vector<S>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(S)) == 0;
-}
 
 // ---- verdicts: the names of the laws that do not hold ----
 
@@ -299,8 +296,8 @@ template <class V>
 [[nodiscard, gnu::noinline]] bool lane_equals(const equations<V>& all, std::size_t l,
                                               const equations<typename lane<V>::scalar>& scalars) {
   for (std::size_t i = 0; i < law_count; ++i)
-    if (!same_bytes(lane_of(all[i].left, l), scalars[i].left) ||
-        !same_bytes(lane_of(all[i].right, l), scalars[i].right))
+    if (!equal_bytes(lane_of(all[i].left, l), scalars[i].left) ||
+        !equal_bytes(lane_of(all[i].right, l), scalars[i].right))
       return false;
   return true;
 }

@@ -5,6 +5,7 @@
 /// Attention for tests: problems in plain arrays, and a stage that carries them out.
 
 #include "support/attention_bound.hpp"
+#include "support/bits.hpp"
 #include "support/bound.hpp"
 #include "support/catch.hpp"
 #include "support/poison.hpp"
@@ -16,7 +17,6 @@
 
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <span>
 #include <string>
@@ -140,17 +140,6 @@ struct attention_stage {
  private:
   [[nodiscard]] typename mixer_t::token tokens_at(index_t t) const { return tokens[t]; }
 };
-
-/// Where `got` first differs from `want` by a bit, or an empty text.
-template <class S>
-[[nodiscard]] std::string bits_apart(const std::vector<S>& want, const std::vector<S>& got) {
-  if (want.size() != got.size()) return "sizes differ";
-  for (std::size_t i = 0; i < want.size(); ++i)
-    if (std::memcmp(&want[i], &got[i], sizeof(S)) != 0)
-      return "number " + std::to_string(i) + " is " + std::to_string(got[i]) + ", want " +
-             std::to_string(want[i]);
-  return {};
-}
 
 /// A problem in double, keys and values as a cache of C keeps them.
 template <class C>

@@ -120,10 +120,10 @@ template <class M>
 void schedule_law(index_t T, M mixer = {}) {
   scores<M> s({2, T, 3, 11}, 19, 5, mixer);
   const auto want = s.run();
-  REQUIRE(difference_of(want, s.run(exec::scalar{})) == "");
-  REQUIRE(difference_of(want, s.run(exec::chunked{.chunk = 3, .threads = 2})) == "");
+  REQUIRE(bits_apart(want, s.run(exec::scalar{})) == "");
+  REQUIRE(bits_apart(want, s.run(exec::chunked{.chunk = 3, .threads = 2})) == "");
   for (const int threads : {2, 7})
-    REQUIRE(difference_of(want, s.run(exec::sequential{.threads = threads})) == "");
+    REQUIRE(bits_apart(want, s.run(exec::sequential{.threads = threads})) == "");
   for (index_t t = 0; t <= T; ++t) {
     poison<typename M::scalar_type>::fill(s.out);
     auto h = s.mixer.make_state(2, T), stored = h;
@@ -133,14 +133,14 @@ void schedule_law(index_t T, M mixer = {}) {
     stored.load(store);
     for (index_t i = t; i < T; ++i) s.mixer.step(s.tokens[i], time_at(s.y, i), stored);
     INFO("split at " << t);
-    REQUIRE(difference_of(want, s.out) == "");
+    REQUIRE(bits_apart(want, s.out) == "");
   }
   s.out = s.input;
   auto in_place = s.tokens;
   in_place.input = s.y;
   auto h = s.mixer.make_state(2, T);
   s.mixer.scan(exec::sequential{}, in_place, s.y, h);
-  REQUIRE(difference_of(want, s.out) == "");
+  REQUIRE(bits_apart(want, s.out) == "");
 }
 
 }  // namespace
@@ -245,7 +245,7 @@ TEST_CASE("gate logits are weighed over the rows that are read", "[mixer][genera
       }
     rows_stage<float, pattern::cached<pattern::square1>, W> stage(c.pattern, p);
     const auto got = stage.run();
-    REQUIRE(difference_of(got, stage.run(exec::scalar{})) == "");
+    REQUIRE(bits_apart(got, stage.run(exec::scalar{})) == "");
     rows_stage<float, pattern::cached<pattern::square1>> plain(c.pattern, given);
     const auto want = plain.run();
     double worst = 0, largest = 1;

@@ -64,7 +64,7 @@ TEST_CASE("a state is rolled back, reset and stored without a trace",
   CHECK(resumed.position(1) == 11);
   s.stage.decode(11, 30, resumed);
   CHECK(resumed == end);
-  CHECK(difference_of(want, s.stage.result()) == "");
+  CHECK(bits_apart(want, s.stage.result()) == "");
 }
 
 TEST_CASE("one sequence is reset alone, NaN included", "[mixer][generalized][state]") {
@@ -82,7 +82,7 @@ TEST_CASE("one sequence is reset alone, NaN included", "[mixer][generalized][sta
   s.stage.forget();
   s.stage.scan(exec::sequential{}, 0, 30, bad);
   CHECK(bad == h);
-  CHECK(difference_of(want, s.stage.result()) == "");
+  CHECK(bits_apart(want, s.stage.result()) == "");
   refused<shape_error>([&] { h.reset(2); }, {"generalized::state::reset", "[0, 2)", "got 2"});
 }
 
@@ -120,7 +120,7 @@ TEST_CASE("sequences of one batch may be at different positions", "[mixer][gener
                     .past = row_major(std::as_const(past).data(), 2, 1, p.slots),
                     .input = row_major(std::as_const(input).data(), 2, 1, 3)},
                    row_major(got.data(), 2, 1, 3), h);
-  CHECK(difference_of(want, got) == "");
+  CHECK(bits_apart(want, got) == "");
 }
 
 TEST_CASE("a full state refuses more tokens and stays as it is", "[mixer][generalized][state]") {
@@ -301,5 +301,5 @@ TEST_CASE("threads share a mixer of rows, each with a state of its own",
       s.stage.mixer.scan(exec::sequential{}, s.stage.tokens, y, h);
     });
   for (auto& t : team) t.join();
-  for (const auto& out : outs) CHECK(difference_of(want, out) == "");
+  for (const auto& out : outs) CHECK(bits_apart(want, out) == "");
 }

@@ -5,6 +5,7 @@
 /// Problems of generalised mixers in plain arrays, ways to carry them out, and what the result must
 /// be: the sets of positions come from the reference, apart from the patterns under test.
 
+#include "support/bits.hpp"
 #include "support/bound.hpp"
 #include "support/catch.hpp"
 #include "support/poison.hpp"
@@ -15,7 +16,6 @@
 
 #include <cmath>
 #include <limits>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -110,19 +110,6 @@ template <class S>
             static_cast<S>(share * r.uniform(-1, 1));
       }
   return p;
-}
-
-/// What a call leaves behind.
-template <class S>
-[[nodiscard]] std::string difference_of(const std::vector<S>& want, const std::vector<S>& got) {
-  if (want.size() != got.size()) return "another number of values";
-  for (std::size_t i = 0; i < want.size(); ++i)
-    if (std::memcmp(&want[i], &got[i], sizeof(S)) != 0) {
-      std::ostringstream text;
-      text << "number " << i << " is " << std::hexfloat << got[i] << ", want " << want[i];
-      return text.str();
-    }
-  return {};
 }
 
 /// A problem in memory: gaps between batches, tokens and heads are poison, and so is y at first.

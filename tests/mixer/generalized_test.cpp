@@ -50,13 +50,13 @@ void schedule_law(const pattern_case<P>& c, index_t T) {
     rows_stage<S, P> stage(c.pattern, p), gaps(c.pattern, p, true), in_place(c.pattern, p, true);
     const auto want = full_solve(c.reads, p);
     INFO("E " << E);
-    REQUIRE(difference_of(want, stage.run()) == "");
-    REQUIRE(difference_of(want, stage.run(exec::scalar{})) == "");
-    REQUIRE(difference_of(want, gaps.run(exec::chunked{.chunk = 3, .threads = 1})) == "");
+    REQUIRE(bits_apart(want, stage.run()) == "");
+    REQUIRE(bits_apart(want, stage.run(exec::scalar{})) == "");
+    REQUIRE(bits_apart(want, gaps.run(exec::chunked{.chunk = 3, .threads = 1})) == "");
     in_place.work_in_place();
     auto h = in_place.fresh();
     in_place.scan(exec::sequential{}, 0, T, h);
-    REQUIRE(difference_of(want, in_place.result()) == "");
+    REQUIRE(bits_apart(want, in_place.result()) == "");
 
     for (index_t t = 0; t <= T; ++t)
       for (const bool stored : {false, true}) {
@@ -75,7 +75,7 @@ void schedule_law(const pattern_case<P>& c, index_t T) {
         stage.decode(t, middle, second);
         stage.scan(exec::sequential{}, middle, T, second);
         INFO("split at " << t << (stored ? ", stored" : ""));
-        REQUIRE(difference_of(want, stage.result()) == "");
+        REQUIRE(bits_apart(want, stage.result()) == "");
         REQUIRE(second == h);
       }
   }
@@ -109,13 +109,13 @@ TEST_CASE("threads take sequences, then columns, and change no byte",
       rows_stage<float, P> stage(c.pattern, p);
       const auto want = full_solve(c.reads, p);
       for (const int threads : {0, 2, 3, 7})
-        REQUIRE(difference_of(want, stage.run(exec::sequential{.threads = threads})) == "");
+        REQUIRE(bits_apart(want, stage.run(exec::sequential{.threads = threads})) == "");
       // A walk in two calls: the runs of columns start from one history.
       auto h = stage.fresh();
       stage.forget();
       stage.scan(exec::sequential{.threads = 3}, 0, 5, h);
       stage.scan(exec::sequential{.threads = 2}, 5, size.T, h);
-      REQUIRE(difference_of(want, stage.result()) == "");
+      REQUIRE(bits_apart(want, stage.result()) == "");
     }
   };
   check(cached_square1_case());
@@ -128,13 +128,13 @@ TEST_CASE("dense blocks give the bytes of a plain loop", "[mixer][generalized]")
   const auto p = make_rows<float>(c.reads, {1, 420, 1, 19}, 41);
   rows_stage<float, pattern::dense> stage(c.pattern, p);
   const auto want = full_solve(c.reads, p);
-  REQUIRE(difference_of(want, stage.run()) == "");
+  REQUIRE(bits_apart(want, stage.run()) == "");
   auto h = stage.fresh();
   stage.forget();
   stage.scan(exec::sequential{}, 0, 133, h);
   stage.decode(133, 136, h);
   stage.scan(exec::sequential{}, 136, 420, h);
-  REQUIRE(difference_of(want, stage.result()) == "");
+  REQUIRE(bits_apart(want, stage.result()) == "");
 }
 
 TEST_CASE("far rows gathered for a block of tokens give the bytes of a plain loop",
@@ -148,13 +148,13 @@ TEST_CASE("far rows gathered for a block of tokens give the bytes of a plain loo
     rows_stage<S, P> stage(c.pattern, p, true), in_place(c.pattern, p);
     const auto want = full_solve(c.reads, p);
     INFO("E " << E);
-    REQUIRE(difference_of(want, stage.run()) == "");
-    REQUIRE(difference_of(want, stage.run(exec::scalar{})) == "");
-    REQUIRE(difference_of(want, stage.run(exec::sequential{.threads = 3})) == "");
+    REQUIRE(bits_apart(want, stage.run()) == "");
+    REQUIRE(bits_apart(want, stage.run(exec::scalar{})) == "");
+    REQUIRE(bits_apart(want, stage.run(exec::sequential{.threads = 3})) == "");
     in_place.work_in_place();
     auto h = in_place.fresh(), split = stage.fresh();
     in_place.scan(exec::sequential{}, 0, T, h);
-    REQUIRE(difference_of(want, in_place.result()) == "");
+    REQUIRE(bits_apart(want, in_place.result()) == "");
     stage.forget();
     index_t t = 0;
     for (const index_t call : {5, 64, 77, 64, 1, 70}) {
@@ -163,7 +163,7 @@ TEST_CASE("far rows gathered for a block of tokens give the bytes of a plain loo
     }
     stage.decode(t, t + 2, split);
     stage.scan(exec::sequential{}, t + 2, T, split);
-    REQUIRE(difference_of(want, stage.result()) == "");
+    REQUIRE(bits_apart(want, stage.result()) == "");
     REQUIRE(split == h);
   };
   const pattern_case<pattern::user<triangle_distance>> triangles{
@@ -181,8 +181,8 @@ TEST_CASE("rows of whole KiB, which have a line between them, give the bytes of 
     const auto p = make_rows<S>(c.reads, {2, 21, 1, E}, 45);
     rows_stage<S, P> stage(c.pattern, p);
     const auto want = full_solve(c.reads, p);
-    REQUIRE(difference_of(want, stage.run()) == "");
-    REQUIRE(difference_of(want, stage.run(exec::scalar{})) == "");
+    REQUIRE(bits_apart(want, stage.run()) == "");
+    REQUIRE(bits_apart(want, stage.run(exec::scalar{})) == "");
     stage.forget();
     auto first = stage.fresh(), second = stage.fresh();
     CHECK(first.stride() == E + 64 / static_cast<index_t>(sizeof(S)));
@@ -193,7 +193,7 @@ TEST_CASE("rows of whole KiB, which have a line between them, give the bytes of 
     REQUIRE(second == first);
     stage.decode(9, 12, second);
     stage.scan(exec::sequential{.threads = 2}, 12, 21, second);
-    REQUIRE(difference_of(want, stage.result()) == "");
+    REQUIRE(bits_apart(want, stage.result()) == "");
   };
   check(float{}, power2_case(), 256);
   check(double{}, cached_square1_case(), 128);
@@ -213,7 +213,7 @@ TEST_CASE("a decode that evicts equals the full solve, and keeps what the model 
       REQUIRE(h.kept(0) == static_cast<index_t>(reads(t).size()));
       stage.decode(t, t + 1, h);
     }
-    REQUIRE(difference_of(full_solve(reads, p), stage.result()) == "");
+    REQUIRE(bits_apart(full_solve(reads, p), stage.result()) == "");
     return h.entries();
   };
   CHECK(check(pattern::cached{pattern::power2{}}, power2_distance) == 12);
@@ -393,7 +393,7 @@ TEST_CASE("a batch and packed sequences give the bytes of separate ones", "[mixe
                       time_range(packed.y, begin, end), alone);
     CHECK(h.position(b) == end - begin);
   }
-  CHECK(difference_of(got, packed.result()) == "");
+  CHECK(bits_apart(got, packed.result()) == "");
 
   const auto one = make_rows<float>(c.reads, {1, 12, H, E}, 96);
   const auto want = stage_t(c.pattern, one).run();
