@@ -287,31 +287,3 @@ TEST_CASE("backward of attention refuses what does not fit before it writes",
   CHECK(refuses(c, "room for the keys before the call",
                 call(c.tokens(false), after, c.dout(), unmasked, c.dstate)));
 }
-
-TEST_CASE("gradients of rotated queries turn back", "[gradient][attention][position]") {
-  // <R x, dy> = <x, R' dy>, and R' R x = x.
-  for (const auto pairs : {rotary_pairs::interleaved, rotary_pairs::halves}) {
-    const rotary<double> turn{.width = 6, .base = 100, .pairs = pairs};
-    test::random r(13);
-    std::vector<double> x(2 * 5 * 3 * 8), dy(x.size());
-    r.fill_normal<double>(x);
-    r.fill_normal<double>(dy);
-    auto turned = x, back = dy, same = x;
-    const auto rows = [](std::vector<double>& v) { return row_major(v.data(), 2, 5, 3, 8); };
-    const index_t first[] = {4, 17};
-    turn.apply(rows(turned), first);
-    turn.backward(rows(back), first);
-    double left = 0, right = 0;
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      left += turned[i] * dy[i];
-      right += x[i] * back[i];
-    }
-    CHECK(std::abs(left - right) < 1e-12);
-    turn.apply(rows(same), 9);
-    turn.backward(rows(same), 9);
-    for (std::size_t i = 0; i < x.size(); ++i) CHECK(std::abs(same[i] - x[i]) < 1e-14);
-  }
-  std::vector<float> odd(3);
-  CHECK_THROWS_WITH(rotary<float>{}.backward(row_major(odd.data(), 1, 1, 1, 3), 0),
-                    has_text("rotary::backward: width must be an even number"));
-}
