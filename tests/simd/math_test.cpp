@@ -108,6 +108,15 @@ struct sigmoid_function {
     return x >= (sizeof(S) == 4 ? S(-87.3) : S(-708.3));
   }
 };
+/// What the adjoint of silu takes for it.
+struct silu_gate_function : sigmoid_function {
+  static constexpr bool monotone = false;
+  static constexpr double limit = 3;
+  template <class V>
+  static V of(V x) {
+    return simd::silu_gate(x);
+  }
+};
 struct tanh_function {
   static constexpr bool monotone = true;
   static constexpr double limit = 3;
@@ -368,8 +377,9 @@ bool same_lanes(V wide, S scalar) {
 
 TEMPLATE_TEST_CASE("functions of float are within their limits over a sample of all floats",
                    "[simd][math][ulp]", exp_function, exp_nonpositive_function, exp2_function,
-                   softplus_function, silu_function, phi1_function, phi1_slope_function,
-                   sigmoid_function, tanh_function, kept_function, lost_function, log1p_function) {
+                   softplus_function, silu_function, silu_gate_function, phi1_function,
+                   phi1_slope_function, sigmoid_function, tanh_function, kept_function,
+                   lost_function, log1p_function) {
   findings<float> sample, dense;
   run<TestType>(every<float>(4099), sample);
   check<TestType>(sample);
@@ -379,8 +389,9 @@ TEMPLATE_TEST_CASE("functions of float are within their limits over a sample of 
 
 TEMPLATE_TEST_CASE("functions of double are within their limits over a sample of doubles",
                    "[simd][math][ulp]", exp_function, exp_nonpositive_function, exp2_function,
-                   softplus_function, silu_function, phi1_function, phi1_slope_function,
-                   sigmoid_function, tanh_function, kept_function, lost_function, log1p_function) {
+                   softplus_function, silu_function, silu_gate_function, phi1_function,
+                   phi1_slope_function, sigmoid_function, tanh_function, kept_function,
+                   lost_function, log1p_function) {
   findings<double> sample, dense, usual;
   run<TestType>(every<double>(std::uint64_t(1) << 47 | 12345), sample);
   check<TestType>(sample);
@@ -395,9 +406,9 @@ TEMPLATE_TEST_CASE("functions of double are within their limits over a sample of
 
 TEMPLATE_TEST_CASE("functions of float are within their limits over all 2^32 floats",
                    "[.exhaustive][simd][math][ulp]", exp_function, exp_nonpositive_function,
-                   exp2_function, softplus_function, silu_function, phi1_function,
-                   phi1_slope_function, sigmoid_function, tanh_function, kept_function,
-                   lost_function, log1p_function) {
+                   exp2_function, softplus_function, silu_function, silu_gate_function,
+                   phi1_function, phi1_slope_function, sigmoid_function, tanh_function,
+                   kept_function, lost_function, log1p_function) {
   findings<float> seen;
   constexpr std::uint32_t block = 1u << 16;
   for (std::uint32_t i = 0; i < 1u << 16; ++i)
@@ -463,6 +474,11 @@ TEMPLATE_TEST_CASE("exact results are exact", "[simd][math][exact]", float, doub
   CHECK(simd::silu(inf) == inf);
   CHECK(std::isnan(simd::silu(-inf)));
   CHECK(std::isnan(simd::silu(nan)));
+  CHECK(simd::silu_gate(-inf) == 0);
+  CHECK(simd::silu_gate(S(0)) == S(0.5));
+  CHECK(simd::silu_gate(inf) == 1);
+  CHECK(std::isnan(simd::silu_gate(nan)));
+  CHECK(simd::silu_slope(S(0), S(0.5)) == S(0.5));
   CHECK(simd::phi1(S(0), S(1)) == 1);
   CHECK(simd::phi1(std::numeric_limits<S>::min(), S(1)) == 1);
   CHECK(simd::phi1(S(-4e5), S(0)) == S(2.5e-6));
@@ -520,6 +536,7 @@ TEMPLATE_TEST_CASE("registers of every width give the scalar's bytes", "[simd][m
             same_lanes(V(simd::exp2(wide, V(lane<V>::broadcast(S(1.5))))), simd::exp2(x, S(1.5))) &&
             same_lanes(V(simd::softplus(wide)), simd::softplus(x)) &&
             same_lanes(V(simd::silu(wide)), simd::silu(x)) &&
+            same_lanes(V(simd::silu_gate(wide)), simd::silu_gate(x)) &&
             same_lanes(V(simd::phi1(wide, V(simd::exp(wide)))), simd::phi1(x, simd::exp(x))) &&
             same_lanes(phi1_slope_function::of(wide), phi1_slope_function::of(x)) &&
             same_lanes(V(simd::sigmoid(wide)), simd::sigmoid(x)) &&

@@ -172,8 +172,7 @@ struct causal_conv<maslin::causal_conv<S, Width>> {
       using L = lane<V>;
       V s = bias == nullptr ? L::broadcast(S(0)) : L::load(bias + c, n);
       each<Width>([&](int k) { s = L::fma(L::load(weights + k * tile), x[Width - 1 - k], s); });
-      const V gate = simd::sigmoid(s), one = L::broadcast(S(1));
-      return gate * L::fma(s, one - gate, one);
+      return simd::silu_slope(s, simd::silu_gate(s));
     }
     /// From g at t to the gradients of inputs: that of t is complete, the others are carried.
     template <class V, class N>

@@ -142,8 +142,8 @@ struct selective_adjoint_kernel {
       const index_t k = c - x.begin;
       W g = L::load(out + c, n);
       if (gates != nullptr) {
-        const W z = L::load(gates + c, n), gate = simd::sigmoid(z), one = L::broadcast(S(1));
-        L::store(gate_slope + k, gate * L::fma(z, one - gate, one));
+        const W z = L::load(gates + c, n), gate = simd::silu_gate(z);
+        L::store(gate_slope + k, simd::silu_slope(z, gate));
         g = g * (z * gate);
       }
       L::store(to + k, g);

@@ -8,8 +8,8 @@
 #include <maslin/fwd.hpp>
 #include <maslin/scan/call.hpp>
 #include <maslin/scan/run.hpp>
+#include <maslin/simd/activation.hpp>
 #include <maslin/simd/columns.hpp>
-#include <maslin/simd/math.hpp>
 #include <maslin/simd/stream.hpp>
 
 #include <algorithm>
@@ -31,7 +31,7 @@ namespace maslin::inline MASLIN_ABI {
 ///           sum |weight input|), twice that outside the FMA family, 4 u |y| more for silu (and
 ///           that times |s| of what s errs by); the same bytes under every policy, exec::chunked
 ///           too. NaN and Inf stay in their channel, for Width tokens
-/// cost      B*T*D*Width multiply-adds, one sigmoid with `silu`; reads 1, writes 1 number a channel
+/// cost      B*T*D*Width multiply-adds, one exp with `silu`; reads 1, writes 1 number a channel
 ///           and token; `step` does not allocate
 /// effects   state holds the last Width - 1 inputs on return
 /// throws    shape_error before any write
@@ -150,7 +150,7 @@ struct causal_conv {
   /// numerics  one fma a term; with silu s is computed anew, bit for bit. NaN and Inf of dy stay in
   ///           their channel, at their time and the Width - 1 before. The same bytes for every
   ///           thread count, for every batch and split too but for the sums over time
-  /// cost      B*T*D*Width multiply-adds, twice that for the weights, as much again and a sigmoid
+  /// cost      B*T*D*Width multiply-adds, twice that for the weights, as much again and an exp
   ///           for silu; reads 2 and writes 1 number a channel and token; exec::chunked takes time
   ///           in order; no allocation but the sums of each sequence, Width + 1 numbers a channel,
   ///           which dstate keeps for the next call
@@ -252,7 +252,7 @@ struct causal_conv {
       if (!out) return;
       V y = bias == nullptr ? L::broadcast(S(0)) : L::load(bias + c, n);
       each<Width>([&](int k) { y = L::fma(L::load(weights + k * tile), h[Width - 1 - k], y); });
-      if (silu) y = y * simd::sigmoid(y);
+      if (silu) y = simd::silu(y);
       L::store(out.at(t) + c, y, n);
     }
   };

@@ -65,21 +65,44 @@ template <class V>
   return softplus(x, softplus_exp(x));
 }
 
+/// exp(-x) as silu takes it: 0 above 87.7 (double: 708.8), inf below -88.7 (double: -709.8).
+template <class V>
+[[nodiscard, gnu::always_inline]] inline V silu_exp(V x) noexcept {
+  using L = lane<V>;
+  using C = exp_constants<typename L::scalar>;
+  const V turned = L::min(L::broadcast(C::scaled_highest), L::broadcast(typename L::scalar(0)) - x);
+  return exp_in_range(L::max(L::broadcast(C::lowest), turned));
+}
+
 /// x sigmoid(x) = x / (1 + exp(-x)).
 /// numerics  at most 3 ulp where exp(x) is normal (4 outside the FMA family); 0 below -88.4 (double: -709.5);
 ///           silu(inf) = inf, silu(-inf) and NaN are NaN, as the product is
 template <class V>
 [[nodiscard, gnu::always_inline]] inline V silu(V x) noexcept {
   using L = lane<V>;
-  using S = typename L::scalar;
-  using C = exp_constants<S>;
-  if constexpr (!fused_family) {
+  if constexpr (!fused_family)
     return x * sigmoid(x);
-  } else {
-    const V turned = L::min(L::broadcast(C::scaled_highest), L::broadcast(S(0)) - x);
-    const V e = exp_in_range(L::max(L::broadcast(C::lowest), turned));
-    return L::div(x, L::broadcast(S(1)) + e);
-  }
+  else
+    return L::div(x, L::broadcast(typename L::scalar(1)) + silu_exp(x));
+}
+
+/// The sigmoid of x as the adjoint of silu takes it.
+/// numerics  at most 3 ulp where the result is normal; 0 below -88.7 (double: -709.8), NaN stays NaN
+template <class V>
+[[nodiscard, gnu::always_inline]] inline V silu_gate(V x) noexcept {
+  using L = lane<V>;
+  const V one = L::broadcast(typename L::scalar(1));
+  if constexpr (!fused_family)
+    return sigmoid(x);
+  else
+    return L::div(one, one + silu_exp(x));
+}
+/// The derivative of silu at x, gate (1 + x (1 - gate)), from its gate.
+template <class V>
+[[nodiscard, gnu::always_inline]] inline V silu_slope(V x, V gate) noexcept {
+  using L = lane<V>;
+  const V one = L::broadcast(typename L::scalar(1));
+  return gate * L::fma(x, one - gate, one);
 }
 
 }  // namespace maslin::inline MASLIN_ABI::simd
