@@ -38,24 +38,40 @@ struct call {
   typename Mixer::state state = mixer.make_state(B), dstate = mixer.make_state(B);
   typename Mixer::saved saved = mixer.make_saved(B, T);
 
+  index_t batch = 0, length = 0;
+
   call() {
-    tokens.query = row_major(std::as_const(query).data(), B, T, H, K);
-    tokens.key = row_major(std::as_const(key).data(), B, T, P, K);
-    tokens.value = row_major(std::as_const(value).data(), B, T, P, E);
-    tokens.log_decay = row_major(std::as_const(small).data(), B, T, H);
-    d.query = row_major(dquery.data(), B, T, H, K);
-    d.key = row_major(dkey.data(), B, T, P, K);
-    d.value = row_major(dvalue.data(), B, T, P, E);
-    d.log_decay = row_major(dsmall.data(), B, T, H);
-    if constexpr (delta) {
-      tokens.beta = tokens.log_decay;
-      d.beta = row_major(dbeta.data(), B, T, H);
-    }
+    lay_out(B, T);
     scan(exec::sequential{});
   }
 
-  [[nodiscard]] view<float, 4> y_view() { return row_major(y.data(), B, T, H, E); }
-  [[nodiscard]] view<const float, 4> dy_view() const { return row_major(dy.data(), B, T, H, E); }
+  /// The same numbers as tokens of other axes.
+  void lay_out(index_t sequences, index_t of) {
+    batch = sequences, length = of;
+    tokens.query = row_major(std::as_const(query).data(), batch, length, H, K);
+    tokens.key = row_major(std::as_const(key).data(), batch, length, P, K);
+    tokens.value = row_major(std::as_const(value).data(), batch, length, P, E);
+    tokens.log_decay = row_major(std::as_const(small).data(), batch, length, H);
+    d.query = row_major(dquery.data(), batch, length, H, K);
+    d.key = row_major(dkey.data(), batch, length, P, K);
+    d.value = row_major(dvalue.data(), batch, length, P, E);
+    d.log_decay = row_major(dsmall.data(), batch, length, H);
+    if constexpr (delta) {
+      tokens.beta = tokens.log_decay;
+      d.beta = row_major(dbeta.data(), batch, length, H);
+    }
+  }
+  /// Packed sequences, whose states begin empty.
+  void pack(std::span<const index_t> offsets) {
+    lay_out(1, B * T);
+    tokens.offsets = offsets;
+    state = dstate = mixer.make_state(static_cast<index_t>(offsets.size()) - 1);
+  }
+
+  [[nodiscard]] view<float, 4> y_view() { return row_major(y.data(), batch, length, H, E); }
+  [[nodiscard]] view<const float, 4> dy_view() const {
+    return row_major(dy.data(), batch, length, H, E);
+  }
   template <class Policy>
   void scan(const Policy& policy) {
     mixer.scan(policy, tokens, y_view(), state, saved);
@@ -131,6 +147,13 @@ TEMPLATE_TEST_CASE("backward refuses states that were saved for another call",
       "3, "
       "5]",
       [](auto& c) { c.saved = c.mixer.make_saved(B, T); });
+  refuse<TestType>(
+      "saved must be filled by a scan of the same offsets, got 30 for offset 1", [](auto& c) {
+        static constexpr index_t before[] = {0, 30, 50, B * T}, now[] = {0, 31, 50, B * T};
+        c.pack(before);
+        c.scan(exec::sequential{});
+        c.pack(now);
+      });
   refuse<TestType>("saved must be filled by a scan of the same", [](auto& c) {
     auto state = c.mixer.make_state(B);
     c.mixer.scan(exec::sequential{}, c.tokens.range(1, T), time_range(c.y_view(), 1, T), state,
@@ -168,6 +191,39 @@ TEMPLATE_TEST_CASE("a scan that saves has the bytes of one that does not",
   CHECK(c.mixer.make_saved(B, T).bytes() == floats(B * 2));
   CHECK(c.mixer.make_saved(B, T, 10).bytes() == floats(B * 7));
   CHECK(c.mixer.make_saved(1, 1000, 1000).bytes() == floats(4));
+}
+
+TEMPLATE_TEST_CASE("packed sequences are saved in no more states than they have",
+                   "[gradient][linear_attention][delta_rule]", linear, delta) {
+  TestType c;
+  const auto bytes = [&](const auto& saved, const auto& policy) {
+    c.saved = saved;
+    c.scan(policy);
+    c.backward(policy);
+    return c.saved.bytes();
+  };
+  const auto floats = [](index_t states) { return states * H * K * 16 * 4; };
+  // Lengths 0, 1, 10, 11, 118 in states of 10 tokens.
+  const std::vector<index_t> offsets{0, 0, 1, 11, 22, B * T};
+  c.pack(offsets);
+  const auto exact = c.mixer.make_saved(offsets, 10);
+  CHECK(exact.bytes() == floats(0 + 1 + 1 + 2 + 12));
+  CHECK(bytes(exact, exec::sequential{}) == exact.bytes());
+  CHECK(bytes(exact, exec::chunked{.chunk = 7}) == exact.bytes());
+  CHECK(bytes(c.mixer.make_saved(1, 0, 10), exec::scalar{}) == exact.bytes());
+  CHECK(c.mixer.make_saved(offsets).bytes() == floats(0 + 1 + 1 + 1 + 2));
+  CHECK(c.mixer.make_saved(std::vector<index_t>{0}).bytes() == 0);
+
+  const std::string name = TestType::delta ? "delta_rule" : "linear_attention";
+  const auto wrong = [&](std::vector<index_t> given, index_t every, const std::string& says) {
+    CHECK_THROWS_AS(c.mixer.make_saved(given, every), shape_error);
+    CHECK_THROWS_WITH(c.mixer.make_saved(given, every), has_text(name + "::make_saved: " + says));
+  };
+  wrong({}, 10, "offsets must be given, got none");
+  wrong({1, 4}, 10, "offsets must not decrease, from 0 to T = 4, got a first offset of 1");
+  wrong({0, 5, 4}, 10, "offsets must not decrease, from 0 to T = 4, got 5 followed by 4");
+  wrong({0, 4}, -1, "every must be 0 or more, got -1");
+  wrong({0, index_t{1} << 61}, 1, "offsets must be of tokens whose states fit in memory");
 }
 
 TEMPLATE_TEST_CASE(

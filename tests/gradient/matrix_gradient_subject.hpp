@@ -241,7 +241,8 @@ class matrix_gradient_subject final : public gradient_subject<typename Mixer::sc
     poisoned<S, 4> y({n.B, n.T, n.H, n.E}), dy({n.B, n.T, n.H, n.E}, gaps_of_dy(plan.gaps));
     dy.assign(std::span<const S>(p.dy));
     const Mixer mixer = mixer_of(n);
-    auto keep = mixer.make_saved(n.B, n.T, p.sizes[7]);
+    auto keep = p.offsets.empty() ? mixer.make_saved(n.B, n.T, p.sizes[7])
+                                  : mixer.make_saved(p.offsets, p.sizes[7]);
     auto state = state_of(mixer, p, p.initial), dstate = state_of(mixer, p, p.dfinal);
     typename Mixer::gradients d;
     gradients.fill(d, plan.left_out);

@@ -70,12 +70,12 @@ struct delta_chunks : delta_reverse<S, Axis> {
   }
 
   template <class V>
-  void walk_chunks(index_t b, index_t begin, index_t number, index_t length,
-                   scan::matrix_state<S>& dstate, S* scratch, index_t chunk) const noexcept {
+  void walk_chunks(index_t b, index_t number, index_t length, scan::matrix_state<S>& dstate,
+                   S* scratch, index_t chunk) const noexcept {
     const rows d(scratch, shape(chunk));
     const index_t first = number * group;
     for_each_segment(
-        *this, b, begin, number, length,
+        *this, b, number, length,
         [&](const delta_chunks& head, index_t j, index_t t, index_t n, const S* state) {
           delta_chunks next = *this;
           next.enter(first + std::min(j + 1, group - 1));

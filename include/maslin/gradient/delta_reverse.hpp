@@ -64,7 +64,7 @@ struct delta_reverse {
   [[nodiscard]] index_t scratch() const noexcept { return desk(nullptr, shape()).size; }
 
   template <class V>
-  void walk(index_t b, index_t begin, index_t number, index_t length, scan::matrix_state<S>& dstate,
+  void walk(index_t b, index_t number, index_t length, scan::matrix_state<S>& dstate,
             S* scratch) const noexcept {
     const desk d(scratch, shape());
     std::fill_n(d.zero, d.keys, S(0));
@@ -73,7 +73,7 @@ struct delta_reverse {
       for (index_t j = 0; j < group; ++j)
         d.template transpose<V>(dstate.matrix(b, first + j), nullptr, d.carried_by(j));
     for_each_segment(
-        *this, b, begin, number, length,
+        *this, b, number, length,
         [&](const delta_reverse& head, index_t j, index_t t, index_t n, const S* state) {
           head.template walk_segment<V>(d, first + j, t, n, state, dstate.matrix(b, first + j),
                                         d.carried_by(j));

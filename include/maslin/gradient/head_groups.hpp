@@ -88,7 +88,7 @@ template <class Source>
   return group;
 }
 
-/// walk(kernel, b, begin, group, length, scratch) for the groups of heads of each sequence.
+/// walk(kernel, b, group, length, scratch) for the groups of heads of each sequence.
 /// `numbers(kernel)` is the scratch of a task.
 template <class Executor, class Source, class State, class Numbers, class Walk>
 void run_groups_on(Executor& where, index_t threads, Source source, State& dstate,
@@ -104,10 +104,7 @@ void run_groups_on(Executor& where, index_t threads, Source source, State& dstat
   where.run(tasks, [&](index_t task) {
     for (index_t i = count * task / tasks; i < count * (task + 1) / tasks; ++i) {
       const index_t b = i / groups, length = source.tokens(b);
-      const index_t begin =
-          source.offsets.empty() ? 0 : source.offsets[static_cast<std::size_t>(b)];
-      if (length > 0)
-        walk(source.kernel(b), b, begin, i % groups, length, scratch + task * numbers);
+      if (length > 0) walk(source.kernel(b), b, i % groups, length, scratch + task * numbers);
     }
     simd::stream_fence();
   });
@@ -117,8 +114,9 @@ template <class V, class Executor, class Source, class State>
 void walk_groups(Executor& where, index_t threads, const Source& source, State& dstate) {
   run_groups_on(
       where, threads, source, dstate, [](const auto& kernel) { return kernel.scratch(); },
-      [&](const auto& kernel, index_t b, index_t begin, index_t group, index_t length,
-          auto* scratch) { kernel.template walk<V>(b, begin, group, length, dstate, scratch); });
+      [&](const auto& kernel, index_t b, index_t group, index_t length, auto* scratch) {
+        kernel.template walk<V>(b, group, length, dstate, scratch);
+      });
 }
 
 template <class Executor, class Source, class State>
@@ -138,9 +136,8 @@ void run_groups(Executor& where, const exec::chunked& policy, const Source& sour
   run_groups_on(
       where, scan::detail::team(policy.threads), source, dstate,
       [chunk](const auto& kernel) { return kernel.scratch(chunk); },
-      [&](const auto& kernel, index_t b, index_t begin, index_t group, index_t length,
-          auto* scratch) {
-        kernel.template walk_chunks<V>(b, begin, group, length, dstate, scratch, chunk);
+      [&](const auto& kernel, index_t b, index_t group, index_t length, auto* scratch) {
+        kernel.template walk_chunks<V>(b, group, length, dstate, scratch, chunk);
       });
 }
 /// As scan/heads.hpp chooses.
@@ -159,8 +156,8 @@ void run_groups(Executor& where, const exec::automatic& policy, const Source& so
 
 /// Runs a checked backward call. A kernel, besides what scan/heads.hpp asks for:
 ///   heads, group                        H, and how many of them must go together
-///   walk<V>(b, begin, group, length, dstate, scratch), which needs `scratch()` numbers
-///   walk_chunks<V>(b, begin, group, length, dstate, scratch, chunk), which needs `scratch(chunk)`,
+///   walk<V>(b, group, length, dstate, scratch), which needs `scratch()` numbers
+///   walk_chunks<V>(b, group, length, dstate, scratch, chunk), which needs `scratch(chunk)`,
 ///   and chunk_of(asked), the chunk that it goes by
 /// Scratch is asked for before anything is written, and stays in dstate.
 template <scan::policy Policy, class Source, class State>
@@ -176,12 +173,12 @@ void run_groups(const Policy& p, const Source& source, State& dstate) {
 /// The segments of the heads of a group, from the last to the first: f(kernel of the head, its number
 /// in the group, first token, tokens, the state before them).
 template <class Kernel, class F>
-void for_each_segment(const Kernel& kernel, index_t b, index_t begin, index_t number,
-                      index_t length, const F& f) noexcept {
+void for_each_segment(const Kernel& kernel, index_t b, index_t number, index_t length,
+                      const F& f) noexcept {
   const auto& keep = *kernel.keep;
   const index_t first = number * kernel.group, spacing = keep.spacing();
   for (index_t t = (length - 1) / spacing * spacing; t >= 0; t -= spacing) {
-    const auto* states = keep.first(b, begin) + t / spacing * keep.sequence_size();
+    const auto* states = keep.first(b) + t / spacing * keep.sequence_size();
     for (index_t j = 0; j < kernel.group; ++j) {
       Kernel head = kernel;
       head.enter(first + j);

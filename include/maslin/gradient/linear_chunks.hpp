@@ -69,10 +69,10 @@ struct linear_chunks : linear_reverse<S, Axis, Map> {
   }
 
   template <class V>
-  void walk_chunks(index_t b, index_t begin, index_t number, index_t length,
-                   scan::matrix_state<S>& dstate, S* scratch, index_t chunk) const noexcept {
+  void walk_chunks(index_t b, index_t number, index_t length, scan::matrix_state<S>& dstate,
+                   S* scratch, index_t chunk) const noexcept {
     if constexpr (by_token) {
-      this->template walk<V>(b, begin, number, length, dstate, scratch);
+      this->template walk<V>(b, number, length, dstate, scratch);
     } else {
       const rows d(scratch, shape(chunk));
       const index_t first = number * group;
@@ -83,7 +83,7 @@ struct linear_chunks : linear_reverse<S, Axis, Map> {
         for (index_t j = 0; j < group; ++j)
           gather(d, dstate.matrix(b, first + j), dstate.vector(b, first + j), carried(j));
       for_each_segment(
-          *this, b, begin, number, length,
+          *this, b, number, length,
           [&](const linear_chunks& head, index_t j, index_t t, index_t n, const S* state) {
             head.template walk_pieces<V>(d, first + j, t, n, chunk, state, carried(j));
           });

@@ -65,7 +65,7 @@ struct linear_reverse {
   [[nodiscard]] index_t scratch() const noexcept { return desk(nullptr, shape()).size; }
 
   template <class V>
-  void walk(index_t b, index_t begin, index_t number, index_t length, scan::matrix_state<S>& dstate,
+  void walk(index_t b, index_t number, index_t length, scan::matrix_state<S>& dstate,
             S* scratch) const noexcept {
     const desk d(scratch, shape());
     const index_t first = number * group;
@@ -74,7 +74,7 @@ struct linear_reverse {
         d.template transpose<V>(dstate.matrix(b, first + j), dstate.vector(b, first + j),
                                 d.carried_by(j));
     for_each_segment(
-        *this, b, begin, number, length,
+        *this, b, number, length,
         [&](const linear_reverse& head, index_t j, index_t t, index_t n, const S* state) {
           head.template walk_segment<V>(d, first + j, t, n, state, dstate.matrix(b, first + j),
                                         d.carried_by(j));

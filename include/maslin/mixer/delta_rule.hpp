@@ -137,14 +137,20 @@ struct delta_rule {
   }
 
   /// Room for what `backward` needs beside the tokens of B sequences: the state every `every`
-  /// tokens (0: 64; 256 at most), K / every times the memory of y. Packed sequences: B = 1 and all
-  /// of their T tokens; the scan adds a state for each.
+  /// tokens (0: 64; 256 at most), K / every times the memory of y.
   /// throws    shape_error for a negative or absurd size, std::bad_alloc
   [[nodiscard]] saved make_saved(index_t B, index_t T, index_t every = 0) const {
     const check::caller who{"delta_rule", "make_saved"};
     heads::check_sizes(who, heads, key_dim, value_dim, scale);
     check::count(who, "every", every);
     return saved(who, extents(), B, T, every == 0 ? default_every : every);
+  }
+  /// The same for packed sequences, which have `offsets.back()` tokens in all.
+  [[nodiscard]] saved make_saved(std::span<const index_t> offsets, index_t every = 0) const {
+    const check::caller who{"delta_rule", "make_saved"};
+    heads::check_sizes(who, heads, key_dim, value_dim, scale);
+    check::count(who, "every", every);
+    return saved(who, extents(), offsets, every == 0 ? default_every : every);
   }
 
   /// The same scan, same bytes, that fills `keep` on its way. With exec::chunked states lie a whole

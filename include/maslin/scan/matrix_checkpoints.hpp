@@ -13,8 +13,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
+#include <span>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 namespace maslin::inline MASLIN_ABI::scan {
 
@@ -43,8 +46,23 @@ class matrix_checkpoints {
       who.refuse("T must be a number whose states fit in memory, got " + std::to_string(T));
     numbers_.resize(static_cast<std::size_t>(n));
   }
+  /// The same for packed sequences, which have `offsets.back()` tokens in all.
+  matrix_checkpoints(const check::caller& who, const typename matrix_state<S>::shape& of,
+                     std::span<const index_t> offsets, index_t every)
+      : every_(std::min(every, most_tokens)), spacing_(every_), shape_(of) {
+    if (offsets.empty()) who.refuse("offsets must be given, got none");
+    check::packed(who, offsets, 1, offsets.back());
+    place(offsets);
+    index_t n = 0;
+    if (__builtin_mul_overflow(places_.back().state, of.heads, &n) ||
+        __builtin_mul_overflow(n, head_size(), &n) ||
+        n > std::numeric_limits<index_t>::max() / static_cast<index_t>(sizeof(S)))
+      who.refuse("offsets must be of tokens whose states fit in memory, got " +
+                 std::to_string(offsets.back()) + " tokens");
+    numbers_.resize(static_cast<std::size_t>(n));
+  }
 
-  /// Memory beyond y.
+  /// Memory of the states, beyond y.
   [[nodiscard]] index_t bytes() const noexcept {
     return static_cast<index_t>(numbers_.size() * sizeof(S));
   }
@@ -69,6 +87,7 @@ class matrix_checkpoints {
     batch_ = source.batch;
     sequences_ = source.sequences();
     length_ = source.length;
+    if (packed()) place(source.offsets);
     const auto n = static_cast<std::size_t>(slots() * of.heads * head_size());
     if (numbers_.size() < n) numbers_.resize(n);
   }
@@ -81,13 +100,16 @@ class matrix_checkpoints {
       who.refuse("saved must be filled by a scan of the same B, T, H, K, E = " +
                  describe(source.sequences(), source.length, of) + ", got " +
                  describe(sequences_, length_, shape_));
+    for (index_t b = 0; packed() && b <= sequences_; ++b)
+      if (places_[static_cast<std::size_t>(b)].token != source.offsets[static_cast<std::size_t>(b)])
+        who.refuse("saved must be filled by a scan of the same offsets, got " +
+                   std::to_string(places_[static_cast<std::size_t>(b)].token) + " for offset " +
+                   std::to_string(b));
   }
-  /// The first state of sequence b, which begins at token `begin` of packed tokens (or 0).
-  [[nodiscard]] S* first(index_t b, index_t begin) noexcept {
-    return numbers_.data() + slot(b, begin) * sequence_size();
-  }
-  [[nodiscard]] const S* first(index_t b, index_t begin) const noexcept {
-    return numbers_.data() + slot(b, begin) * sequence_size();
+  /// The first state of sequence b.
+  [[nodiscard]] S* first(index_t b) noexcept { return numbers_.data() + slot(b) * sequence_size(); }
+  [[nodiscard]] const S* first(index_t b) const noexcept {
+    return numbers_.data() + slot(b) * sequence_size();
   }
   /// Numbers of a head, and from one state of a sequence to the next.
   [[nodiscard]] index_t head_size() const noexcept {
@@ -102,14 +124,19 @@ class matrix_checkpoints {
     return n / of + (n % of != 0 ? 1 : 0);
   }
   [[nodiscard]] bool packed() const noexcept { return sequences_ != batch_; }
-  /// Packed sequences begin anywhere: each has a state more than its share of all tokens, so that
-  /// no list of places is needed.
-  [[nodiscard]] index_t slots() const noexcept {
-    if (packed()) return length_ / spacing_ + sequences_;
-    return sequences_ * pieces(length_, spacing_);
+  /// Where packed sequences begin, and where the last ends: in tokens and in states.
+  struct place_of {
+    index_t token, state;
+  };
+  void place(std::span<const index_t> offsets) {
+    places_.assign(offsets.size(), {0, 0});
+    for (std::size_t b = 1; b < offsets.size(); ++b)
+      places_[b] = {offsets[b],
+                    places_[b - 1].state + pieces(offsets[b] - offsets[b - 1], spacing_)};
   }
-  [[nodiscard]] index_t slot(index_t b, index_t begin) const noexcept {
-    if (packed()) return begin / spacing_ + b;
+  [[nodiscard]] index_t slots() const noexcept { return slot(sequences_); }
+  [[nodiscard]] index_t slot(index_t b) const noexcept {
+    if (packed()) return places_[static_cast<std::size_t>(b)].state;
     return b * pieces(length_, spacing_);
   }
   [[nodiscard]] static std::string describe(index_t sequences, index_t length,
@@ -121,6 +148,7 @@ class matrix_checkpoints {
   index_t every_ = 0, spacing_ = 1;
   index_t batch_ = 0, sequences_ = 0, length_ = 0;
   typename matrix_state<S>::shape shape_{};
+  std::vector<place_of> places_;  // of packed sequences
   aligned_vector<S> numbers_;
 };
 
@@ -182,9 +210,7 @@ struct keeping_source : head_source<keeping_kernel<Kernel>> {
         plain(from),
         keep(to) {}
   [[nodiscard]] keeping_kernel<Kernel> kernel(index_t b) const noexcept {
-    const index_t begin = plain.offsets.empty() ? 0 : plain.offsets[static_cast<std::size_t>(b)];
-    return {plain.kernel(b), keep.first(b, begin), keep.head_size(), keep.sequence_size(),
-            keep.spacing()};
+    return {plain.kernel(b), keep.first(b), keep.head_size(), keep.sequence_size(), keep.spacing()};
   }
 };
 
