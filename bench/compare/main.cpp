@@ -36,10 +36,10 @@ settings look_around(const options& o) {
 /// All workloads with the rows that were asked for.
 std::vector<workload> plan_of(const settings& s, const options& o) {
   std::vector<workload> plan;
-  for (auto make : {diagonal_workloads, complex_diagonal_workloads, rglru_workloads, hlru_workloads,
-                    bdlru_workloads, generalized_workloads, generalized_scores_workloads,
-                    selective_ssm_workloads, attention_workloads, linear_attention_workloads,
-                    delta_rule_workloads})
+  for (auto make : {diagonal_workloads, complex_diagonal_workloads, complex_readout_workloads,
+                    rglru_workloads, hlru_workloads, bdlru_workloads, generalized_workloads,
+                    generalized_scores_workloads, selective_ssm_workloads, causal_conv_workloads,
+                    attention_workloads, linear_attention_workloads, delta_rule_workloads})
     for (auto& w : make(s)) {
       std::erase_if(w.rows, [&](const row& r) { return !o.selects(r.name); });
       if (!w.rows.empty()) plan.push_back(std::move(w));

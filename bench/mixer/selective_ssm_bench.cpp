@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// \file
-/// Workloads of the selective scan (S6, N = 16, backward with N = 64 too) and of the short convolution
-/// before it, forward and backward.
+/// Workloads of the selective scan (S6, N = 16, backward with N = 64 too), forward and backward.
 
-#include "support/problem_rows.hpp"
 #include "support/projection.hpp"
+#include "support/reference_backward.hpp"
 
-#include <maslin/gradient/causal_conv.hpp>
 #include <maslin/gradient/selective_ssm.hpp>
-#include <maslin/reference/causal_conv.hpp>
 #include <maslin/reference/selective_ssm.hpp>
 #include <maslin/scan/policy.hpp>
 
@@ -27,7 +24,6 @@ namespace {
 using maslin::row_major;
 namespace exec = maslin::exec;
 
-constexpr index_t W = 4;
 // What one number of state costs the FMA pipes at least: product, exp2 of degree 5, h and y.
 constexpr double slots_of_a_state = 9;
 
@@ -49,20 +45,6 @@ template <index_t N>
       }
       const float gate = z[t * D + d];
       y[t * D + d] = (sum + skip[d] * x) * gate / (1 + std::exp(-gate));
-    }
-}
-
-[[gnu::noinline]] void plain_conv(index_t T, index_t D, const float* __restrict w,
-                                  const float* __restrict x, float* __restrict h,
-                                  float* __restrict y) {
-  for (index_t t = 0; t < T; ++t)
-    for (index_t d = 0; d < D; ++d) {
-      float* last = h + d * (W - 1);
-      float sum = w[d * W + W - 1] * x[t * D + d];
-      for (index_t k = 0; k < W - 1; ++k) sum += w[d * W + k] * last[k];
-      for (index_t k = 0; k < W - 2; ++k) last[k] = last[k + 1];
-      last[W - 2] = x[t * D + d];
-      y[t * D + d] = sum / (1 + std::exp(-sum));
     }
 }
 
@@ -134,88 +116,10 @@ class ssm_problem final : public reference_problem {
   buffer dt, gate, write, read, decay, skip;
 };
 
-class conv_problem final : public reference_problem {
- public:
-  using mixer = maslin::causal_conv<float, W>;
-
-  conv_problem(const corpus& text, const extents& e) : reference_problem(e), weight(e.D * W) {
-    const embedding tokens(text.bytes, std::max(e.T, e.D));
-    tokens.project(input.data(), e.T, e.D, 31, 1.0f, 0.0f);
-    tokens.project(weight.data(), e.D, W, 33, 0.5f, 0.0f);
-    const index_t T = e.T, D = e.D;
-    const auto ww = widened(weight.data(), D * W), wx = widened(input.data(), T * D);
-    std::vector<double> h(static_cast<std::size_t>(D * (W - 1)));
-    exact.resize(static_cast<std::size_t>(T * D));
-    maslin::reference::causal_conv(row_major(ww.data(), D, W), {}, true,
-                                   row_major(wx.data(), 1, T, D), row_major(h.data(), 1, D, W - 1),
-                                   row_major(exact.data(), 1, T, D));
-  }
-
-  [[nodiscard]] mixer make() const {
-    return {.channels = size.D, .weight = row_major(constant(weight), size.D, W), .silu = true};
-  }
-  [[nodiscard]] mixer::tokens tokens() const {
-    return {.input = row_major(constant(input), 1, size.T, size.D)};
-  }
-  [[nodiscard]] maslin::view<float, 3> out() const {
-    return row_major(y.data(), 1, size.T, size.D);
-  }
-  [[nodiscard]] static index_t state_size(index_t D) { return D * (W - 1); }
-  void plain(index_t T, float* h) const {
-    plain_conv(T, size.D, weight.data(), input.data(), h, y.data());
-  }
-
-  buffer weight;
-};
-
-/// Gradients of one forward problem, beside the reference's.
-template <class Forward, std::size_t Count>
-class backward_problem : public problem {
- public:
-  static constexpr double relative_tolerance = 1e-4;
-  using mixer = typename Forward::mixer;
-
-  backward_problem(const corpus& text, const extents& e)
-      : forward(text, e),
-        dy(forward.y.size()),
-        keep(forward.make().make_saved(1, e.T)),
-        dstate(forward.make().make_state()) {
-    embedding(text.bytes, e.T).project(dy.data(), e.T, e.D, 35, 1.0f, 0.0f);
-    auto h = dstate;
-    forward.make().scan(exec::sequential{}, forward.tokens(), forward.out(), h, keep);
-  }
-  void spoil() override {
-    for (buffer& b : d) std::fill_n(b.data(), b.size(), std::numeric_limits<float>::quiet_NaN());
-  }
-  [[nodiscard]] double worst(double) const override {
-    double found = 0;
-    for (std::size_t k = 0; k < Count; ++k) {
-      double largest = 0, error = 0;
-      for (std::size_t i = 0; i < exact[k].size(); ++i) {
-        const double off = std::abs(d[k][static_cast<index_t>(i)] - exact[k][i]);
-        error = std::max(error, std::isfinite(off) ? off : HUGE_VAL);
-        largest = std::max(largest, std::abs(exact[k][i]));
-      }
-      found = std::max(found, error / (relative_tolerance * largest));
-    }
-    return found;
-  }
-  [[nodiscard]] maslin::view<const float, 3> arriving() const {
-    return row_major(constant(dy), 1, forward.size.T, forward.size.D);
-  }
-
-  Forward forward;
-  buffer dy;
-  typename mixer::saved keep;
-  typename mixer::state dstate;
-  std::array<buffer, Count> d;
-  std::array<std::vector<double>, Count> exact;
-};
-
 /// Gradients of dt, input, gate, write, read, decay and skip.
 template <index_t N>
-class ssm_backward final : public backward_problem<ssm_problem<N>, 7> {
-  using base = backward_problem<ssm_problem<N>, 7>;
+class ssm_backward final : public reference_backward<ssm_problem<N>, 7> {
+  using base = reference_backward<ssm_problem<N>, 7>;
 
  public:
   using base::d, base::dy, base::exact, base::forward;
@@ -306,132 +210,6 @@ template <index_t N>
   }
 }
 
-/// Gradients of input and weights.
-class conv_backward final : public backward_problem<conv_problem, 2> {
- public:
-  conv_backward(const corpus& text, const extents& e) : backward_problem(text, e) {
-    const auto [B, T, D] = e;
-    d = {buffer(T * D), buffer(D * W)};
-    for (std::size_t k = 0; k < d.size(); ++k)
-      exact[k].resize(static_cast<std::size_t>(d[k].size()));
-    const auto w = widened(forward.weight.data(), D * W), x = widened(forward.input.data(), T * D),
-               g = widened(dy.data(), T * D);
-    std::vector<double> h(static_cast<std::size_t>(D * (W - 1))), dh(h.size()), y(x.size());
-    maslin::reference::causal_conv_backward<double>(
-        row_major(w.data(), D, W), {}, true, row_major(x.data(), 1, T, D),
-        row_major(h.data(), 1, D, W - 1), row_major(y.data(), 1, T, D),
-        row_major(g.data(), 1, T, D), row_major(exact[1].data(), D, W), {},
-        row_major(exact[0].data(), 1, T, D), row_major(dh.data(), 1, D, W - 1));
-  }
-  [[nodiscard]] mixer::gradients gradients() {
-    return {.input = row_major(d[0].data(), 1, forward.size.T, forward.size.D),
-            .weight = row_major(d[1].data(), forward.size.D, W)};
-  }
-  void plain();
-};
-
-[[gnu::noinline]] void conv_backward::plain() {
-  const index_t T = forward.size.T, D = forward.size.D;
-  for (buffer& b : d) std::fill_n(b.data(), b.size(), 0.0f);
-  for (index_t t = 0; t < T; ++t)
-    for (index_t c = 0; c < D; ++c) {
-      const index_t first = std::max(W - 1 - t, index_t{0});
-      float s = 0;
-      for (index_t k = first; k < W; ++k)
-        s += forward.weight[c * W + k] * forward.input[(t - W + 1 + k) * D + c];
-      const float gate = 1 / (1 + std::exp(-s));
-      const float g = dy[t * D + c] * gate * (1 + s * (1 - gate));
-      for (index_t k = first; k < W; ++k) {
-        const index_t i = (t - W + 1 + k) * D + c;
-        d[0][i] += g * forward.weight[c * W + k];
-        d[1][c * W + k] += g * forward.input[i];
-      }
-    }
-}
-
-/// Again and again; once for the comparison.
-template <class F>
-contender again(const F& f) {
-  return {.repeat =
-              [f](index_t calls) {
-                for (index_t i = 0; i < calls; ++i) {
-                  f();
-                  benchmark::ClobberMemory();
-                }
-              },
-          .fresh = f};
-}
-
-/// backward of a problem under a policy. `adjoint`: without it the scan that saves, whose gradients
-/// are then compared.
-template <class Problem>
-contender backward_contender(problem& any, const exec::sequential& policy, bool adjoint) {
-  auto& p = static_cast<Problem&>(any);
-  const auto back = [&p, policy] {
-    p.dstate.reset();
-    p.forward.make().backward(policy, p.forward.tokens(), p.keep, p.arriving(), p.gradients(),
-                              p.dstate);
-  };
-  if (adjoint) return again(back);
-  contender c = again([&p, policy] {
-    p.dstate.reset();
-    p.forward.make().scan(policy, p.forward.tokens(), p.forward.out(), p.dstate, p.keep);
-  });
-  c.fresh = [once = c.fresh, back] {
-    once();
-    back();
-  };
-  return c;
-}
-
-/// Rows of a backward pass: `forward` is the least of a scan, whose arithmetic backward has `factor`
-/// times.
-template <class Problem>
-workload backward_rows(const settings& s, const std::string& mixer, const std::string& form,
-                       const extents& e, work forward, double factor, int rows_moved,
-                       const std::string& target = {}) {
-  workload load;
-  load.mixer = mixer;
-  load.call = "backward";
-  load.form = form;
-  load.regime = "compute";
-  load.T = e.T;
-  load.D = e.D;
-  load.preparation = 1 + forward.slots * 15e-9;
-  load.prepare = [e](const corpus& text) -> std::unique_ptr<problem> {
-    return std::make_unique<Problem>(text, e);
-  };
-  work least{.elements = e.T * e.D, .rows_read = rows_moved, .slots = factor * forward.slots};
-  const auto add = [&](const std::string& title, work of, double rate) -> row& {
-    row r;
-    r.name = row_name(load, title, "", of.threads);
-    r.title = title + (of.threads > 1 ? ", " + std::to_string(of.threads) + " threads" : "");
-    r.tolerance = 1;
-    r.least = of;
-    r.tokens = e.T;
-    r.estimate = of.slots / rate;
-    load.rows.push_back(std::move(r));
-    return load.rows.back();
-  };
-  row& own = add("sequential", least, 15e9);
-  own.target = target;
-  own.bind = [](problem& any) { return backward_contender<Problem>(any, {}, true); };
-  if (s.cores > 1 && s.threads) {
-    least.threads = 2;
-    add("sequential", least, 25e9).bind = [](problem& any) {
-      return backward_contender<Problem>(any, {.threads = 2}, true);
-    };
-    least.threads = 1;
-  }
-  add("the scan that saves", forward, 15e9).bind = [](problem& any) {
-    return backward_contender<Problem>(any, {}, false);
-  };
-  row& naive = add("naive", least, 1e9);
-  naive.naive = true;
-  naive.bind = [](problem& any) { return again([&p = static_cast<Problem&>(any)] { p.plain(); }); };
-  return load;
-}
-
 constexpr exec::sequential sequential{};
 
 /// dt, input and gate in, y out. A step also reads decay and state, and writes the latter.
@@ -464,26 +242,13 @@ std::vector<workload> selective_ssm_workloads(const settings& s) {
                      .library("sequential", sequential, 1, "mamba1/N16/decode/compute")
                      .plain_loop()
                      .take());
-  const auto least_conv = [](index_t tokens) {
-    // A sigmoid holds one exp.
-    return work{.elements = tokens * D,
-                .rows_read = 1,
-                .slots = (W + slots_of_exp) * static_cast<double>(tokens * D)};
-  };
   // A second exp and what follows from it, beside the states recomputed; 4 numbers in and 3 out.
-  plan.push_back(backward_rows<ssm_backward<N>>(s, "selective_ssm", "N16", {.T = T, .D = D},
-                                                least_ssm(T, D, N, false), 2.6, 6,
-                                                "mamba1/N16/backward/compute"));
-  plan.push_back(backward_rows<ssm_backward<more>>(s, "selective_ssm", "N64", {.T = T / 4, .D = D},
-                                                   least_ssm(T / 4, D, more, false), 2.6, 6,
-                                                   "mamba1/N64/backward/compute"));
-  plan.push_back(problem_rows<conv_problem, call::scan>("causal_conv", "W4-silu", {.T = T, .D = D},
-                                                        least_conv(T))
-                     .library("sequential", sequential)
-                     .plain_loop()
-                     .take());
-  plan.push_back(backward_rows<conv_backward>(s, "causal_conv", "W4-silu", {.T = T, .D = D},
-                                              least_conv(T), 1.4, 2));
+  plan.push_back(reference_backward_rows<ssm_backward<N>>(
+      s, "selective_ssm", "N16", {.T = T, .D = D}, least_ssm(T, D, N, false), 2.6, 6,
+      "mamba1/N16/backward/compute"));
+  plan.push_back(reference_backward_rows<ssm_backward<more>>(
+      s, "selective_ssm", "N64", {.T = T / 4, .D = D}, least_ssm(T / 4, D, more, false), 2.6, 6,
+      "mamba1/N64/backward/compute"));
   return plan;
 }
 

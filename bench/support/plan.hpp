@@ -106,11 +106,13 @@ struct settings {
 /// Workloads of each mixer (bench/mixer/<name>_bench.cpp).
 [[nodiscard]] std::vector<workload> diagonal_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> complex_diagonal_workloads(const settings& s);
+[[nodiscard]] std::vector<workload> complex_readout_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> hlru_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> bdlru_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> generalized_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> generalized_scores_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> selective_ssm_workloads(const settings& s);
+[[nodiscard]] std::vector<workload> causal_conv_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> rglru_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> attention_workloads(const settings& s);
 [[nodiscard]] std::vector<workload> linear_attention_workloads(const settings& s);
