@@ -52,6 +52,16 @@ struct footprint {
   index_t extent[2] = {1, 1};
 };
 
+/// The footprint of numbers that lie side by side, a vector of them.
+template <class Numbers>
+[[nodiscard]] footprint footprint_of(const Numbers& numbers) noexcept {
+  footprint f;
+  f.begin = reinterpret_cast<std::uintptr_t>(numbers.data());
+  f.row = static_cast<index_t>(numbers.size() * sizeof(*numbers.data()));
+  f.end = f.begin + static_cast<std::uintptr_t>(f.row);
+  return f;
+}
+
 /// Checks that a view has the wanted extents and a layout that kernels take: last axis unit stride,
 /// inner axes dense enough not to fold onto themselves, `outer` leading axes (batch, or batch and
 /// time) with any stride of at least a row. Returns what it touches.

@@ -15,6 +15,7 @@
 /// of a library that has none.
 
 #include <maslin/core/expect.hpp>
+#include <maslin/core/types.hpp>
 
 #include <algorithm>
 #include <array>
@@ -23,6 +24,7 @@
 #include <cstdint>
 #include <cstring>
 #include <istream>
+#include <iterator>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -80,6 +82,20 @@ template <std::unsigned_integral U>
     put(bytes.data() + 32 + 8 * i, static_cast<std::uint64_t>(h.shape[i]));
   put(bytes.data() + 56, payload);
   return bytes;
+}
+
+/// Integers among the numbers of a payload travel as so many of 16 bits each, which float holds exactly.
+inline constexpr index_t digits = 4;
+template <class Iterator>
+void write_digits(Iterator& to, std::uint64_t x) {
+  using number = std::iter_value_t<Iterator>;
+  for (index_t i = 0; i < digits; ++i) *to++ = static_cast<number>(x >> (16 * i) & 0xffffu);
+}
+template <class Iterator>
+[[nodiscard]] std::uint64_t read_digits(Iterator& from) {
+  std::uint64_t x = 0;
+  for (index_t i = 0; i < digits; ++i) x |= static_cast<std::uint64_t>(*from++) << (16 * i);
+  return x;
 }
 
 /// Writes a record of `numbers`.

@@ -330,7 +330,7 @@ struct selective_ssm<maslin::selective_ssm<S, Rule>> {
     const index_t sequences = u.offsets.empty() ? B : static_cast<index_t>(u.offsets.size()) - 1;
     check_state(who, m, dstate, sequences);
     check_saved(who, keep, dstate, sequences, B * T);
-    memory.reads("saved", footprint_of(keep));
+    memory.reads("saved", check::footprint_of(keep.states));
     memory.writes("dstate", dstate.memory());
     memory.writes("gradients.dt", "[B, T, D]", d.dt, {B, T, D});
     memory.writes("gradients.input", "[B, T, D]", d.input, {B, T, D});
@@ -371,13 +371,6 @@ struct selective_ssm<maslin::selective_ssm<S, Rule>> {
       who.refuse("saved must be filled by a scan of " + std::to_string(sequences) +
                  " sequences of " + std::to_string(tokens) + " tokens in all, got one of " +
                  std::to_string(keep.sequences) + " and " + std::to_string(keep.tokens));
-  }
-  static check::footprint footprint_of(const typename mixer::saved& keep) {
-    check::footprint f;
-    f.begin = reinterpret_cast<std::uintptr_t>(keep.states.data());
-    f.row = keep.bytes();
-    f.end = f.begin + static_cast<std::uintptr_t>(f.row);
-    return f;
   }
 };
 

@@ -150,9 +150,9 @@ class attention_state {
   void save(std::ostream& out) const {
     std::vector<S> numbers = blank();
     auto to = numbers.begin();
-    for (const std::uint64_t x : fingerprint()) write_digits(to, x);
+    for (const std::uint64_t x : fingerprint()) record::write_digits(to, x);
     for (index_t b = 0; b < batch(); ++b) {
-      write_digits(to, static_cast<std::uint64_t>(position(b)));
+      record::write_digits(to, static_cast<std::uint64_t>(position(b)));
       const auto rows = to;
       for (index_t j = first_needed(position(b)); j < position(b); ++j)
         for_each_number(*this, b, j, rows + j % slots() * row_numbers(),
@@ -172,13 +172,13 @@ class attention_state {
       raise<state_error>(std::string(mixer_) + "::state::load: " + what);
     };
     for (const std::uint64_t x : fingerprint())
-      if (read_digits(from) != x)
+      if (record::read_digits(from) != x)
         refuse("the record must be of the same heads, widths, window and storage, got others");
     for (auto at = from; at != numbers.end(); at += slots() * row_numbers())
-      if (read_digits(at) > static_cast<std::uint64_t>(capacity()))
+      if (record::read_digits(at) > static_cast<std::uint64_t>(capacity()))
         refuse("the record's positions must be within the capacity, got one past it");
     for (index_t b = 0; b < batch(); ++b) {
-      const auto tokens = static_cast<index_t>(read_digits(from));
+      const auto tokens = static_cast<index_t>(record::read_digits(from));
       sequences_[static_cast<std::size_t>(b)] = {tokens, first_needed(tokens)};
       for (index_t j = first_needed(tokens); j < tokens; ++j)
         for_each_number(*this, b, j, from + j % slots() * row_numbers(),
@@ -241,13 +241,7 @@ class attention_state {
     if (is_ring() && s.position > 0)
       s.oldest = std::max(s.oldest, ((s.position - 1) / block - blocks_ + 1) * block);
   }
-  [[nodiscard]] check::footprint memory() const noexcept {
-    check::footprint f;
-    f.begin = reinterpret_cast<std::uintptr_t>(memory_.data());
-    f.row = bytes();
-    f.end = f.begin + static_cast<std::uintptr_t>(f.row);
-    return f;
-  }
+  [[nodiscard]] check::footprint memory() const noexcept { return check::footprint_of(memory_); }
   /// Parts of a split decode; no part of the value.
   [[nodiscard]] scan::scratch<S>& workspace() noexcept { return workspace_; }
 
@@ -320,18 +314,6 @@ class attention_state {
     return bytes;
   }
 
-  // Integers travel as four numbers of 16 bits, which float holds exactly.
-  static constexpr index_t digits = 4;
-  template <class Iterator>
-  static void write_digits(Iterator& to, std::uint64_t x) {
-    for (index_t i = 0; i < digits; ++i) *to++ = static_cast<S>(x >> (16 * i) & 0xffffu);
-  }
-  template <class Iterator>
-  [[nodiscard]] static std::uint64_t read_digits(Iterator& from) {
-    std::uint64_t x = 0;
-    for (index_t i = 0; i < digits; ++i) x |= static_cast<std::uint64_t>(*from++) << (16 * i);
-    return x;
-  }
   /// What the header of a record has no room for.
   [[nodiscard]] std::array<std::uint64_t, 4> fingerprint() const noexcept {
     const std::uint64_t storage = std::is_same_v<C, bf16> ? 1 : std::is_same_v<C, fp16> ? 2 : 0;
@@ -340,8 +322,8 @@ class attention_state {
             storage};
   }
   [[nodiscard]] std::vector<S> blank() const {
-    return std::vector<S>(
-        static_cast<std::size_t>(4 * digits + batch() * (digits + slots() * row_numbers())));
+    return std::vector<S>(static_cast<std::size_t>(
+        4 * record::digits + batch() * (record::digits + slots() * row_numbers())));
   }
   [[nodiscard]] record::header header() const {
     record::header h;

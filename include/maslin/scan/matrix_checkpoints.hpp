@@ -68,13 +68,7 @@ class matrix_checkpoints {
   }
   /// Tokens from state to state.
   [[nodiscard]] index_t spacing() const noexcept { return spacing_; }
-  [[nodiscard]] check::footprint memory() const noexcept {
-    check::footprint f;
-    f.begin = reinterpret_cast<std::uintptr_t>(numbers_.data());
-    f.row = bytes();
-    f.end = f.begin + static_cast<std::uintptr_t>(f.row);
-    return f;
-  }
+  [[nodiscard]] check::footprint memory() const noexcept { return check::footprint_of(numbers_); }
 
   // For kernels:
 

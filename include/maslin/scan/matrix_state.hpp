@@ -158,13 +158,7 @@ class matrix_state {
     return matrix(b, h) + panels() * shape_.key_dim * panel_columns;
   }
   [[nodiscard]] const shape& extents() const noexcept { return shape_; }
-  [[nodiscard]] check::footprint memory() const noexcept {
-    check::footprint f;
-    f.begin = reinterpret_cast<std::uintptr_t>(numbers_.data());
-    f.row = static_cast<index_t>(numbers_.size() * sizeof(S));
-    f.end = f.begin + static_cast<std::uintptr_t>(f.row);
-    return f;
-  }
+  [[nodiscard]] check::footprint memory() const noexcept { return check::footprint_of(numbers_); }
   /// Scratch of at least n numbers, no part of the value; allocates only to grow.
   [[nodiscard]] S* workspace(index_t n) { return scratch_.reserve(n); }
   [[nodiscard]] S* step_workspace() noexcept { return scratch_.data(); }

@@ -125,9 +125,9 @@ class row_state {
   void save(std::ostream& out) const {
     std::vector<S> numbers = blank();
     auto to = numbers.begin();
-    write_digits(to, fingerprint());
+    record::write_digits(to, fingerprint());
     for (index_t b = 0; b < batch(); ++b) {
-      write_digits(to, static_cast<std::uint64_t>(position(b)));
+      record::write_digits(to, static_cast<std::uint64_t>(position(b)));
       auto place = to;
       history(b).for_each_kept(
           [&](index_t entry, index_t) { place = std::copy_n(row(b, entry), width_, place); });
@@ -145,13 +145,13 @@ class row_state {
     const auto refuse = [&](const char* what) {
       raise<state_error>(std::string(mixer_) + "::state::load: " + what);
     };
-    if (read_digits(from) != fingerprint())
+    if (record::read_digits(from) != fingerprint())
       refuse("the record must be of the same pattern, got another one");
     for (auto at = from; at != numbers.end(); at += entries() * width_)
-      if (read_digits(at) > static_cast<std::uint64_t>(capacity()))
+      if (record::read_digits(at) > static_cast<std::uint64_t>(capacity()))
         refuse("the record's positions must be within the capacity, got one past it");
     for (index_t b = 0; b < batch(); ++b) {
-      history(b).restart(static_cast<index_t>(read_digits(from)));
+      history(b).restart(static_cast<index_t>(record::read_digits(from)));
       auto place = from;
       history(b).for_each_kept([&](index_t entry, index_t) {
         std::copy_n(place, width_, row(b, entry));
@@ -193,13 +193,7 @@ class row_state {
   [[nodiscard]] const History& history(index_t b) const noexcept {
     return histories_[static_cast<std::size_t>(b)];
   }
-  [[nodiscard]] check::footprint memory() const noexcept {
-    check::footprint f;
-    f.begin = reinterpret_cast<std::uintptr_t>(rows_.data());
-    f.row = static_cast<index_t>(rows_.size() * sizeof(S));
-    f.end = f.begin + static_cast<std::uintptr_t>(f.row);
-    return f;
-  }
+  [[nodiscard]] check::footprint memory() const noexcept { return check::footprint_of(rows_); }
   /// Scratch for `count` tasks at once, no part of the value; allocates only to grow.
   void reserve_walkers(index_t count) {
     const auto levels = static_cast<std::size_t>(empty_.levels().size());
@@ -233,18 +227,6 @@ class row_state {
     ~walkers() = default;
   };
 
-  // Integers travel as four numbers of 16 bits, which float holds exactly.
-  static constexpr index_t digits = 4;
-  template <class Iterator>
-  static void write_digits(Iterator& to, std::uint64_t x) {
-    for (index_t i = 0; i < digits; ++i) *to++ = static_cast<S>(x >> (16 * i) & 0xffffu);
-  }
-  template <class Iterator>
-  [[nodiscard]] static std::uint64_t read_digits(Iterator& from) {
-    std::uint64_t x = 0;
-    for (index_t i = 0; i < digits; ++i) x |= static_cast<std::uint64_t>(*from++) << (16 * i);
-    return x;
-  }
   /// Of the distances and spacings of the pattern, so that a record of another is refused.
   [[nodiscard]] std::uint64_t fingerprint() const {
     const auto& levels = empty_.levels();
@@ -259,7 +241,7 @@ class row_state {
   }
   [[nodiscard]] std::vector<S> blank() const {
     return std::vector<S>(
-        static_cast<std::size_t>(digits + batch() * (digits + entries() * width_)));
+        static_cast<std::size_t>(record::digits + batch() * (record::digits + entries() * width_)));
   }
   [[nodiscard]] record::header header() const {
     record::header h;

@@ -139,13 +139,7 @@ class lane_state {
   [[nodiscard]] const S* row(index_t b) const noexcept {
     return numbers_.data() + b * sequence_size();
   }
-  [[nodiscard]] check::footprint memory() const noexcept {
-    check::footprint f;
-    f.begin = reinterpret_cast<std::uintptr_t>(numbers_.data());
-    f.row = static_cast<index_t>(numbers_.size() * sizeof(S));
-    f.end = f.begin + static_cast<std::uintptr_t>(f.row);
-    return f;
-  }
+  [[nodiscard]] check::footprint memory() const noexcept { return check::footprint_of(numbers_); }
   [[nodiscard]] scratch<double>& workspace() noexcept { return workspace_; }
 
  private:
