@@ -94,33 +94,16 @@ struct chunk_solve {
   template <class V, bool Last, class F>
   void each_tile(const F& finish) const noexcept {
     constexpr int N = lane<V>::width < matrix::panel_columns ? 2 : 1;
-    constexpr int most = simd::detail::tile_rows;
-    constexpr index_t wide = matrix::panel_columns;
-    const auto tile = [&]<int R>(std::integral_constant<int, R>, index_t i, index_t j) {
-      V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(N)];
-      unrolled<R>(
-          [&](auto r) { unrolled<N>([&](auto k) { sum[r][k] = lane<V>::broadcast(S(0)); }); });
-      simd::detail::add_terms(sum, keys, state, i, j, K, all_lanes<V>{});
-      finish.template operator()<R, N>(sum, i, j);
-      return R;
-    };
     for (index_t j = 0; j < columns; j += N * lane<V>::width)
-      for (index_t done = 0; done < rows;) {
-        const index_t end = rows - done;
-        const index_t left =
-            Last ? end - (end - 1) / wide * wide : std::min(done / wide * wide + wide, rows) - done;
-        const auto go = [&]<int R>(std::integral_constant<int, R> of) {
-          done += tile(of, Last ? end - R : done, j);
-        };
-        if (left == most || left > 2 * most - 2)
-          go(std::integral_constant<int, most>{});
-        else if (left > 4 && left != 8)
-          go(std::integral_constant<int, 5>{});
-        else if (left >= 4)
-          go(std::integral_constant<int, 4>{});
-        else
-          go(std::integral_constant<int, 1>{});
-      }
+      simd::detail::for_each_tile<Last>(
+          rows, [&]<int R>(std::integral_constant<int, R>, index_t i) {
+            V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(N)];
+            unrolled<R>([&](auto r) {
+              unrolled<N>([&](auto k) { sum[r][k] = lane<V>::broadcast(S(0)); });
+            });
+            simd::detail::add_terms(sum, keys, state, i, j, K, all_lanes<V>{});
+            finish.template operator()<R, N>(sum, i, j);
+          });
   }
 };
 

@@ -230,6 +230,31 @@ inline void multiply_tile(const panels<S>& out, const panels<const S>& c, const 
   });
 }
 
+/// f(R, i) for tiles of R rows, a constant, from row i on: from the first to the last, or the other way
+/// round. The rows of a tile stay within a panel, of which 16 are 6, 5 and 5: tiles of fewer rows than
+/// that wait for their own chains.
+template <bool Last, class F>
+inline void for_each_tile(index_t rows, const F& f) noexcept {
+  for (index_t done = 0; done < rows;) {
+    const index_t end = rows - done;
+    const index_t left =
+        Last ? end - (end - 1) / panel_columns * panel_columns
+             : std::min(done / panel_columns * panel_columns + panel_columns, rows) - done;
+    const auto go = [&]<int R>(std::integral_constant<int, R> of) {
+      f(of, Last ? end - R : done);
+      done += R;
+    };
+    if (left == tile_rows || left > 2 * tile_rows - 2)
+      go(std::integral_constant<int, tile_rows>{});
+    else if (left > 4 && left != 8)
+      go(std::integral_constant<int, 5>{});
+    else if (left >= 4)
+      go(std::integral_constant<int, 4>{});
+    else
+      go(std::integral_constant<int, 1>{});
+  }
+}
+
 }  // namespace detail
 
 /// out <- begin(C) + A^T B, C of m rows and n columns: out[i,j] = begin + sum_p A[p,i] B[p,j] over
@@ -250,36 +275,7 @@ void multiply(const panels<typename lane<V>::scalar>& out,
     const auto tile = [&]<int R>(std::integral_constant<int, R>, index_t i) {
       detail::multiply_tile<V, T, R, N>(out, c, a, b, from, i, j, depth, lanes);
     };
-    // The rows of a tile stay within a panel of A, of which 16 are 6, 5 and 5: tiles of fewer rows
-    // than that wait for their own chains.
-    constexpr int most = detail::tile_rows;
-    const auto next = [&](index_t left, const auto& go) {
-      if (left == most || left > 2 * most - 2)
-        go(std::integral_constant<int, most>{});
-      else if (left > 4 && left != 8)
-        go(std::integral_constant<int, 5>{});
-      else if (left >= 4)
-        go(std::integral_constant<int, 4>{});
-      else
-        go(std::integral_constant<int, 1>{});
-    };
-    if constexpr (detail::upper<T>) {
-      index_t end = m;
-      while (end > 0)
-        next(end - (end - 1) / panel_columns * panel_columns,
-             [&]<int R>(std::integral_constant<int, R> rows) {
-               end -= R;
-               tile(rows, end);
-             });
-    } else {
-      index_t i = 0;
-      while (i < m)
-        next(std::min(i / panel_columns * panel_columns + panel_columns, m) - i,
-             [&]<int R>(std::integral_constant<int, R> rows) {
-               tile(rows, i);
-               i += R;
-             });
-    }
+    detail::for_each_tile<detail::upper<T>>(m, tile);
   };
   constexpr int N = 2;
   index_t j = 0;
