@@ -10,9 +10,35 @@
 #include <array>
 #include <cstddef>
 #include <limits>
+#include <string>
 #include <vector>
 
 namespace maslin::inline MASLIN_ABI::reference {
+
+namespace detail {
+
+/// For each token of each channel: step(b, t, d, p) with its normalised row p. `call` names who asks.
+template <class Step>
+void hlru_rows(const std::string& call, normalise kind, const view<const double, 4>& gate,
+               const view<const double, 3>& input, const view<double, 3>& state,
+               const view<double, 3>& y, double smallest_normal, const Step& step) {
+  const index_t B = y.extent(0), T = y.extent(1), D = y.extent(2), M = state.extent(2);
+  MASLIN_EXPECT(gate.extents() == (std::array{B, T, D, M + 1}) && input.extents() == y.extents() &&
+                    state.extents() == (std::array{B, D, M}) && M >= 1,
+                shape_error,
+                call + ": gate must be [B, T, D, M+1], input and y [B, T, D], state [B, D, M]");
+  std::vector<double> row(static_cast<std::size_t>(M + 1));
+  const auto p = [&row](index_t k) { return row[static_cast<std::size_t>(k)]; };
+  for (index_t b = 0; b < B; ++b)
+    for (index_t t = 0; t < T; ++t)
+      for (index_t d = 0; d < D; ++d) {
+        for (index_t k = 0; k <= M; ++k) row[static_cast<std::size_t>(k)] = gate(b, t, d, k);
+        normalise_row(kind, row, smallest_normal);
+        step(b, t, d, p);
+      }
+}
+
+}  // namespace detail
 
 /// Higher-order recurrence of independent channels: each reads its own last M values.
 ///   h[t,d] = sum_{k=1..M} p[t,d,k-1] h[t-k,d] + p[t,d,M] input[t,d],   p = normalise(gate)
@@ -31,29 +57,16 @@ namespace maslin::inline MASLIN_ABI::reference {
 inline void hlru(normalise kind, view<const double, 4> gate, view<const double, 3> input,
                  view<double, 3> state, view<double, 3> y,
                  double smallest_normal = std::numeric_limits<double>::min()) {
-  const index_t B = y.extent(0), T = y.extent(1), D = y.extent(2), M = state.extent(2);
-  MASLIN_EXPECT(gate.extents() == (std::array{B, T, D, M + 1}) && input.extents() == y.extents() &&
-                    state.extents() == (std::array{B, D, M}) && M >= 1,
-                shape_error,
-                "reference::hlru: gate must be [B, T, D, M+1], input and y [B, T, D], "
-                "state [B, D, M]");
-  std::vector<double> row(static_cast<std::size_t>(M + 1));
-  const auto p = [&row](index_t k) { return row[static_cast<std::size_t>(k)]; };
-  for (index_t b = 0; b < B; ++b) {
-    for (index_t t = 0; t < T; ++t) {
-      for (index_t d = 0; d < D; ++d) {
-        for (index_t k = 0; k <= M; ++k) row[static_cast<std::size_t>(k)] = gate(b, t, d, k);
-        normalise_row(kind, row, smallest_normal);
+  const index_t M = state.extent(2);
+  detail::hlru_rows("reference::hlru", kind, gate, input, state, y, smallest_normal,
+                    [&](index_t b, index_t t, index_t d, const auto& p) {
+                      double h = p(M) * input(b, t, d);
+                      for (index_t k = 1; k <= M; ++k) h += p(k - 1) * state(b, d, k - 1);
 
-        double h = p(M) * input(b, t, d);
-        for (index_t k = 1; k <= M; ++k) h += p(k - 1) * state(b, d, k - 1);
-
-        for (index_t k = M - 1; k >= 1; --k) state(b, d, k) = state(b, d, k - 1);
-        state(b, d, 0) = h;
-        y(b, t, d) = h;
-      }
-    }
-  }
+                      for (index_t k = M - 1; k >= 1; --k) state(b, d, k) = state(b, d, k - 1);
+                      state(b, d, 0) = h;
+                      y(b, t, d) = h;
+                    });
 }
 
 /// The transposed companion matrix: the coefficient at lag k is chosen by the token that wrote it.
@@ -72,30 +85,17 @@ inline void hlru(normalise kind, view<const double, 4> gate, view<const double, 
 inline void hlru_write_side(normalise kind, view<const double, 4> gate, view<const double, 3> input,
                             view<double, 3> state, view<double, 3> y,
                             double smallest_normal = std::numeric_limits<double>::min()) {
-  const index_t B = y.extent(0), T = y.extent(1), D = y.extent(2), M = state.extent(2);
-  MASLIN_EXPECT(gate.extents() == (std::array{B, T, D, M + 1}) && input.extents() == y.extents() &&
-                    state.extents() == (std::array{B, D, M}) && M >= 1,
-                shape_error,
-                "reference::hlru_write_side: gate must be [B, T, D, M+1], input and y [B, T, D], "
-                "state [B, D, M]");
-  std::vector<double> row(static_cast<std::size_t>(M + 1));
-  const auto p = [&row](index_t k) { return row[static_cast<std::size_t>(k)]; };
-  for (index_t b = 0; b < B; ++b) {
-    for (index_t t = 0; t < T; ++t) {
-      for (index_t d = 0; d < D; ++d) {
-        for (index_t k = 0; k <= M; ++k) row[static_cast<std::size_t>(k)] = gate(b, t, d, k);
-        normalise_row(kind, row, smallest_normal);
-
-        const double newest = state(b, d, 0);
-        for (index_t j = 0; j < M; ++j) {
-          const double next = j + 1 < M ? state(b, d, j + 1) : 0.0;
-          const double written = j == 0 ? p(M) * input(b, t, d) : 0.0;
-          state(b, d, j) = p(j) * newest + next + written;
-        }
-        y(b, t, d) = state(b, d, 0);
-      }
-    }
-  }
+  const index_t M = state.extent(2);
+  detail::hlru_rows("reference::hlru_write_side", kind, gate, input, state, y, smallest_normal,
+                    [&](index_t b, index_t t, index_t d, const auto& p) {
+                      const double newest = state(b, d, 0);
+                      for (index_t j = 0; j < M; ++j) {
+                        const double next = j + 1 < M ? state(b, d, j + 1) : 0.0;
+                        const double written = j == 0 ? p(M) * input(b, t, d) : 0.0;
+                        state(b, d, j) = p(j) * newest + next + written;
+                      }
+                      y(b, t, d) = state(b, d, 0);
+                    });
 }
 
 /// All M lags of every step, as the papers' layer reads them.
