@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pattern/patterns.hpp"
+#include "support/answer.hpp"
 #include "support/bound.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
@@ -302,41 +303,34 @@ TEST_CASE("operators of no tokens, sequences or channels are empty", "[analysis]
 }
 
 TEST_CASE("operators refuse what does not fit", "[analysis][operator][bad_input]") {
-  const auto refusal = [](auto&& call) -> std::string {
-    try {
-      call();
-    } catch (const shape_error& e) {
-      return e.what();
-    }
-    return "accepted";
-  };
   numbers<float> n(T * D * 2);
   const hlru<float, 1> mixer{.channels = D};
   const std::vector<index_t> offsets{0, 4, T};
   hlru<float, 1>::tokens u{.gate = row_major(n.gate.data(), 1, T, D, 2),
                            .input = row_major(n.input.data(), 1, T, D),
                            .offsets = offsets};
-  CHECK(refusal([&] { static_cast<void>(analysis::materialize(mixer, u)); }) ==
+  CHECK(test::answer([&] { static_cast<void>(analysis::materialize(mixer, u)); }) ==
         "analysis::materialize: tokens must not be packed: take tokens.sequence(b), got offsets");
   CHECK(analysis::materialize(mixer, u.sequence(1)).length() == T - 4);
   u.offsets = {};
   u.gate = row_major(n.gate.data(), 1, T - 1, D, 2);
-  CHECK(refusal([&] {
+  CHECK(test::answer([&] {
           static_cast<void>(analysis::materialize(exec::sequential{}, mixer, u));
         }).starts_with("hlru::scan: gate must be"));
 
-  CHECK(refusal([] { token_operator(1, 1, -1, 1); }).starts_with("analysis::token_operator: "));
-  CHECK(refusal([] { token_operator(1, 1, index_t{1} << 31, 1); }) ==
+  CHECK(
+      test::answer([] { token_operator(1, 1, -1, 1); }).starts_with("analysis::token_operator: "));
+  CHECK(test::answer([] { token_operator(1, 1, index_t{1} << 31, 1); }) ==
         "analysis::token_operator: [B, G, T, M] must be sizes whose square over T and M fits in "
         "memory, got [1, 1, 2147483648, 1]");
   const token_operator op(1, D, T, 1);
-  CHECK(refusal([&] {
+  CHECK(test::answer([&] {
           static_cast<void>(
               analysis::apply(op, row_major<const float>(n.input.data(), 1, T - 1, D)));
         }) == "analysis::apply: x must be [B, T, G, M] = [1, 17, 5, 1], got [1, 16, 5, 1]");
   const pattern::user falls{[](index_t k) { return 1 - k; }};
   CHECK(
-      refusal([&] {
+      test::answer([&] {
         static_cast<void>(analysis::closed_form(
             falls, 5, [](index_t) { return 1.0; }, [](index_t, index_t, index_t) { return 1.0; }));
       }).starts_with("pattern::table: f must increase"));

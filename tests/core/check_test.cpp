@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "support/answer.hpp"
 #include "support/catch.hpp"
 
 #include <maslin/core/check.hpp>
@@ -17,6 +18,7 @@ using maslin::index_t;
 using maslin::row_major;
 using maslin::strided;
 using maslin::view;
+using maslin::test::answer;
 namespace check = maslin::check;
 using check::footprint;
 
@@ -24,17 +26,6 @@ constexpr check::caller who{"hlru", "scan"};
 
 template <std::size_t Rank>
 using shape = std::array<index_t, Rank>;
-
-/// What a check answers; empty if it accepts.
-template <class F>
-std::string answer(F&& f) {
-  try {
-    f();
-  } catch (const maslin::shape_error& e) {
-    return e.what();
-  }
-  return {};
-}
 
 template <class S, int Rank>
 std::string layout_answer(const view<S, Rank>& v, const typename view<S, Rank>::shape& wanted,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "laws/gradient_laws.hpp"
 #include "scan/executors.hpp"
+#include "support/answer.hpp"
 #include "support/poison.hpp"
 
 #include <maslin/gradient/selective_ssm.hpp>
@@ -408,12 +409,7 @@ TEST_CASE("a wrong backward call of selective_ssm names what it wanted and write
     poisoned<float, 2> ddecay({D, N});
     mixer_t::gradients d{.input = dinput.get(), .write = dwrite.get(), .decay = ddecay.get()};
     change(mixer, u, g, keep, d, dh);
-    std::string said;
-    try {
-      mixer.backward(exec::sequential{}, u, keep, g, d, dh);
-    } catch (const shape_error& e) {
-      said = e.what();
-    }
+    const std::string said = answer([&] { mixer.backward(exec::sequential{}, u, keep, g, d, dh); });
     INFO(said << " | wanted: " << text);
     CHECK(said.starts_with("selective_ssm::backward: "));
     CHECK(said.find(text) != std::string::npos);

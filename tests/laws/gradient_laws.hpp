@@ -86,6 +86,17 @@ struct backward_plan {
   int left_out = -1;  // this array's gradient is not asked for; its numbers come back as zeros
 };
 
+/// Adds what a call has left in the memory of its next gradient: zeros if it was left out, and then
+/// nothing may have been written.
+template <class S, class Array>
+void add_gradient(gradient_arrays<S>& all, const Array& array, const backward_plan& how) {
+  REQUIRE(array.intact());
+  all.push_back(array.values());
+  if (static_cast<int>(all.size()) != how.left_out + 1) return;
+  if (!how.accumulate) REQUIRE(array.untouched());
+  all.back().assign(all.back().size(), S(0));
+}
+
 /// A mixer type with gradients, behind plain arrays.
 template <class S>
 class gradient_subject {

@@ -160,6 +160,32 @@ class stage {
   [[nodiscard]] virtual outcome<S> run(const plan& how) = 0;
 };
 
+/// The legs of a plan, one after another; packed sequences all at once.
+template <class Mixer, class Output>
+void run_legs(const Mixer& mixer, const plan& how, const typename Mixer::tokens& tokens,
+              const Output& y, typename Mixer::state& state) {
+  index_t begin = 0;
+  for (const leg& l : how.legs) {
+    std::visit(
+        [&]<class Policy>(const Policy& policy) {
+          if constexpr (std::is_same_v<Policy, decode>)
+            for (index_t t = begin; t < l.end; ++t) mixer.step(tokens[t], time_at(y, t), state);
+          else if (!tokens.offsets.empty())
+            mixer.scan(policy, tokens, y, state);
+          else
+            mixer.scan(policy, tokens.range(begin, l.end), time_range(y, begin, l.end), state);
+        },
+        l.how);
+    if (how.stored) {
+      std::stringstream stream;
+      state.save(stream);
+      state = mixer.make_state(state.batch());
+      state.load(stream);
+    }
+    begin = l.end;
+  }
+}
+
 /// A mixer type behind an interface.
 template <class S>
 class subject {
@@ -519,16 +545,8 @@ class stage_of final : public stage<typename Mixer::scalar_type> {
 
     auto state = mixer_.make_state(sequences_);
     state.copy_from(A::template state<const S>(initial_.data(), sequences_, channels_));
-    index_t begin = 0;
-    for (const leg& l : how.legs) {
-      std::visit(
-          [&](const auto& policy) {
-            walk(policy, tokens, output_of(y.get()), begin, l.end, state);
-          },
-          l.how);
-      if (how.stored) state = through_store(state);
-      begin = l.end;
-    }
+    tokens.offsets = offsets_;
+    run_legs(mixer_, how, tokens, output_of(y.get()), state);
     if (!y.intact()) FAIL("the call wrote outside the elements of y");
 
     outcome<S> result{y.values(), std::vector<S>(initial_.size())};
@@ -550,25 +568,6 @@ class stage_of final : public stage<typename Mixer::scalar_type> {
       return A::output(y);
     else
       return y;
-  }
-  template <class Policy>
-  void walk(const Policy& policy, typename Mixer::tokens& tokens, const typename Mixer::output& y,
-            index_t begin, index_t end, typename Mixer::state& state) const {
-    if constexpr (std::is_same_v<Policy, decode>) {
-      for (index_t t = begin; t < end; ++t) mixer_.step(tokens[t], time_at(y, t), state);
-    } else if (!offsets_.empty()) {
-      tokens.offsets = offsets_;
-      mixer_.scan(policy, tokens, y, state);
-    } else {
-      mixer_.scan(policy, tokens.range(begin, end), time_range(y, begin, end), state);
-    }
-  }
-  [[nodiscard]] typename Mixer::state through_store(const typename Mixer::state& state) const {
-    std::stringstream stream;
-    state.save(stream);
-    auto loaded = mixer_.make_state(sequences_);
-    loaded.load(stream);
-    return loaded;
   }
 
   index_t batch_, length_, channels_;

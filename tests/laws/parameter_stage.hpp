@@ -40,13 +40,8 @@ class parameter_stage final : public stage<typename Mixer::scalar_type> {
     auto tokens = tokens_(how.in_place ? view<const S, 3>(y.get()) : std::as_const(input_).get());
     auto state = mixer_.make_state(state_shape_[0]);
     state.copy_from(dense(std::as_const(initial_).data()));
-    index_t begin = 0;
-    for (const leg& l : how.legs) {
-      std::visit([&](const auto& policy) { walk(policy, tokens, y.get(), begin, l.end, state); },
-                 l.how);
-      if (how.stored) state = through_store(state);
-      begin = l.end;
-    }
+    tokens.offsets = offsets_;
+    run_legs(mixer_, how, tokens, y.get(), state);
     if (!y.intact()) FAIL("the call wrote outside the elements of y");
     outcome<S> result{y.values(), std::vector<S>(initial_.size())};
     state.copy_to(dense(result.state.data()));
@@ -57,25 +52,6 @@ class parameter_stage final : public stage<typename Mixer::scalar_type> {
   template <class T>
   [[nodiscard]] view<T, 3> dense(T* p) const {
     return row_major(p, state_shape_[0], state_shape_[1], state_shape_[2]);
-  }
-  template <class Policy>
-  void walk(const Policy& policy, typename Mixer::tokens& tokens, const view<S, 3>& y,
-            index_t begin, index_t end, typename Mixer::state& state) const {
-    if constexpr (std::is_same_v<Policy, decode>) {
-      for (index_t t = begin; t < end; ++t) mixer_.step(tokens[t], time_at(y, t), state);
-    } else if (!offsets_.empty()) {
-      tokens.offsets = offsets_;
-      mixer_.scan(policy, tokens, y, state);
-    } else {
-      mixer_.scan(policy, tokens.range(begin, end), time_range(y, begin, end), state);
-    }
-  }
-  [[nodiscard]] typename Mixer::state through_store(const typename Mixer::state& state) const {
-    std::stringstream stream;
-    state.save(stream);
-    auto loaded = mixer_.make_state(state_shape_[0]);
-    loaded.load(stream);
-    return loaded;
   }
 
   shape extents_, gaps_;

@@ -372,4 +372,13 @@ void check_wide(int order) {
   CHECK(lanes_are_scalars<Algebra, typename simd::sized<double, 2>::type>(5));
 }
 
+/// Tokens of distinct ring elements: gates[t][k], inputs[t].
+template <class Recurrence>
+[[nodiscard]] std::vector<typename Recurrence::token> ring_tokens(int count) {
+  draws<typename Recurrence::value> draw(7);
+  std::vector<typename Recurrence::token> tokens;
+  for (int t = 0; t < count; ++t) tokens.push_back(drawn<typename Recurrence::token>(draw));
+  return tokens;
+}
+
 }  // namespace maslin::test::laws

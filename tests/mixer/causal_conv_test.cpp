@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "laws/mixer_laws.hpp"
 #include "laws/parameter_stage.hpp"
+#include "support/answer.hpp"
 
 #include <maslin/reference/causal_conv.hpp>
 
@@ -142,12 +143,7 @@ TEST_CASE("a wrong call of causal_conv names what it wanted and writes nothing",
     auto out = y.get();
     auto state = good.make_state(2);
     change(mixer, u, out);
-    std::string said;
-    try {
-      mixer.scan(exec::sequential{}, u, out, state);
-    } catch (const shape_error& e) {
-      said = e.what();
-    }
+    const std::string said = answer([&] { mixer.scan(exec::sequential{}, u, out, state); });
     INFO(said << " | wanted: " << text);
     CHECK(said.starts_with("causal_conv::scan: "));
     CHECK(said.find(text) != std::string::npos);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "support/answer.hpp"
 #include "support/bound.hpp"
 #include "support/catch.hpp"
 #include "support/poison.hpp"
@@ -126,12 +127,7 @@ TEST_CASE("a wrong call of complex_readout names what it wanted and writes nothi
     poisoned<float, 3> y({1, 4, 2});
     auto out = y.get();
     change(readout, states, in, out);
-    std::string said;
-    try {
-      readout.apply(states, in, out);
-    } catch (const shape_error& e) {
-      said = e.what();
-    }
+    const std::string said = maslin::test::answer([&] { readout.apply(states, in, out); });
     INFO(said << " | wanted: " << text);
     CHECK(said.starts_with("complex_readout::apply: "));
     CHECK(said.find(text) != std::string::npos);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "matrix_subject.hpp"
+#include "support/answer.hpp"
 
 #include <maslin/reference/generalized.hpp>
 
@@ -167,32 +168,7 @@ TEST_CASE("a decay of minus infinity empties the state of the delta rule", "[mix
 
 TEST_CASE("NaN in a value of the delta rule reaches its column, in a query its token",
           "[mixer][delta_rule][nan]") {
-  constexpr index_t T = 17, R = 2, K = 5, E = 20;
-  const auto clean = make_matrix_arrays<product_t>({.T = T, .H = 1, .K = K, .E = E, .R = R}, 9);
-  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
-  for (const way& how : both_forms) {
-    const auto want = carry_out(clean, how);
-    const auto check = [&](const auto& a, auto inside) {
-      const auto got = carry_out(a, how);
-      for (index_t t = 0; t < T; ++t)
-        for (index_t e = 0; e < E; ++e) {
-          const auto i = static_cast<std::size_t>(t * E + e);
-          INFO(describe(how) << ", t " << t << ", e " << e);
-          const bool as_wanted =
-              inside(t, e) ? std::isnan(got.y[i]) : same_bits(got.y[i], want.y[i]);
-          REQUIRE(as_wanted);
-        }
-    };
-    for (const index_t t : {0, 5, 7, 16})
-      for (const index_t e : {0, 9, 16, 19}) {
-        auto a = clean;
-        a.value[static_cast<std::size_t>((t * R + 1) * E + e)] = nan;
-        check(a, [&](index_t s, index_t c) { return s >= t && c == e; });
-        a = clean;
-        a.query[static_cast<std::size_t>(t * K + 2)] = nan;
-        check(a, [&](index_t s, index_t) { return s == t; });
-      }
-  }
+  nan_law(make_matrix_arrays<product_t>({.T = 17, .H = 1, .K = 5, .E = 20, .R = 2}, 9));
 }
 
 TEST_CASE("packed tokens of the delta rule are separate sequences", "[mixer][delta_rule]") {
@@ -227,12 +203,7 @@ TEST_CASE("a wrong call of delta_rule names what it wanted and writes nothing",
     auto state = good.make_state(2);
     change(mixer, u, out, state);
     const auto before = state;
-    std::string said;
-    try {
-      mixer.scan(exec::chunked{}, u, out, state);
-    } catch (const shape_error& e) {
-      said = e.what();
-    }
+    const std::string said = answer([&] { mixer.scan(exec::chunked{}, u, out, state); });
     CHECK(said == "delta_rule::scan: " + text);
     CHECK(y.untouched());
     CHECK(state == before);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "matrix_subject.hpp"
+#include "support/answer.hpp"
 
 #include <iostream>
 #include <iterator>
@@ -166,32 +167,7 @@ TEST_CASE("the normaliser is one more column of values, all ones",
 
 TEST_CASE("NaN in a value reaches its column, in a query its token",
           "[mixer][linear_attention][nan]") {
-  constexpr index_t T = 24, K = 5, E = 20;
-  const auto clean = make_matrix_arrays<faded_t>({.T = T, .H = 1, .K = K, .E = E}, 9);
-  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
-  for (const way& how : both_forms) {
-    const auto want = carry_out(clean, how);
-    const auto check = [&](const auto& a, auto inside) {
-      const auto got = carry_out(a, how);
-      for (index_t t = 0; t < T; ++t)
-        for (index_t e = 0; e < E; ++e) {
-          const auto i = static_cast<std::size_t>(t * E + e);
-          INFO(describe(how) << ", t " << t << ", e " << e);
-          const bool as_wanted =
-              inside(t, e) ? std::isnan(got.y[i]) : same_bits(got.y[i], want.y[i]);
-          REQUIRE(as_wanted);
-        }
-    };
-    for (const index_t t : {0, 4, 7, 23})
-      for (const index_t e : {0, 9, 16, 19}) {
-        auto a = clean;
-        a.value[static_cast<std::size_t>(t * E + e)] = nan;
-        check(a, [&](index_t s, index_t c) { return s >= t && c == e; });
-        a = clean;
-        a.query[static_cast<std::size_t>(t * K + 2)] = nan;
-        check(a, [&](index_t s, index_t) { return s == t; });
-      }
-  }
+  nan_law(make_matrix_arrays<faded_t>({.T = 24, .H = 1, .K = 5, .E = 20}, 9));
 }
 
 TEST_CASE("a state of matrices is a value", "[mixer][linear_attention][state]") {
@@ -260,12 +236,7 @@ TEST_CASE("a wrong call of linear_attention names what it wanted and writes noth
     auto state = good.make_state(2);
     const auto before = state;
     change(mixer, u, out, state);
-    std::string said;
-    try {
-      mixer.scan(exec::sequential{}, u, out, state);
-    } catch (const shape_error& e) {
-      said = e.what();
-    }
+    const std::string said = answer([&] { mixer.scan(exec::sequential{}, u, out, state); });
     CHECK(said == "linear_attention::scan: " + text);
     CHECK(y.untouched());
     CHECK((state == before || state.batch() != 2 || state.extents() != before.extents()));

@@ -267,18 +267,7 @@ class matrix_stage final : public stage<typename Mixer::scalar_type> {
     tokens.value = std::as_const(value_).get();
     auto state = mixer.make_state(a_.sequences());
     state.copy_from(row_major(std::as_const(a_.initial).data(), a_.sequences(), H, K, E));
-    index_t begin = 0;
-    for (const leg& l : how.legs) {
-      std::visit([&](const auto& p) { walk_leg(p, mixer, tokens, y.get(), begin, l.end, state); },
-                 l.how);
-      if (how.stored) {
-        std::stringstream stream;
-        state.save(stream);
-        state = mixer.make_state(a_.sequences());
-        state.load(stream);
-      }
-      begin = l.end;
-    }
+    run_legs(mixer, how, tokens, y.get(), state);
     if (!y.intact()) FAIL("the call wrote outside the elements of y");
     outcome<S> result{y.values(), std::vector<S>(a_.initial.size())};
     state.copy_to(row_major(result.state.data(), a_.sequences(), H, K, E));
@@ -290,18 +279,6 @@ class matrix_stage final : public stage<typename Mixer::scalar_type> {
     poisoned<S, 4> to({a_.n.B, a_.n.T, a_.n.H, width}, gaps_);
     to.assign(std::span<const S>(from));
     return to;
-  }
-  template <class Policy>
-  void walk_leg(const Policy& policy, const Mixer& mixer, const typename Mixer::tokens& tokens,
-                const view<S, 4>& y, index_t begin, index_t end,
-                typename Mixer::state& state) const {
-    if constexpr (std::is_same_v<Policy, decode>) {
-      for (index_t t = begin; t < end; ++t) mixer.step(tokens[t], time_at(y, t), state);
-    } else if (!a_.offsets.empty()) {
-      mixer.scan(policy, tokens, y, state);
-    } else {
-      mixer.scan(policy, tokens.range(begin, end), time_range(y, begin, end), state);
-    }
   }
 
   matrix_arrays<Mixer> a_;
@@ -374,6 +351,37 @@ template <class S>
   double worst = 0;
   for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(double{a[i]} - b[i]));
   return worst;
+}
+
+/// Of one head: NaN in the value of a token, its last where it has several, reaches this column from then
+/// on, in a query that token alone; all else has the bytes of the call without.
+template <class Mixer>
+void nan_law(const matrix_arrays<Mixer>& clean) {
+  const index_t T = clean.n.T, K = clean.n.K, E = clean.n.E, R = clean.n.R;
+  constexpr auto nan = std::numeric_limits<typename Mixer::scalar_type>::quiet_NaN();
+  for (const way& how : both_forms) {
+    const auto want = carry_out(clean, how);
+    const auto check = [&](const auto& a, auto inside) {
+      const auto got = carry_out(a, how);
+      for (index_t t = 0; t < T; ++t)
+        for (index_t e = 0; e < E; ++e) {
+          const auto i = static_cast<std::size_t>(t * E + e);
+          INFO(describe(how) << ", t " << t << ", e " << e);
+          const bool as_wanted =
+              inside(t, e) ? std::isnan(got.y[i]) : same_bits(got.y[i], want.y[i]);
+          REQUIRE(as_wanted);
+        }
+    };
+    for (const index_t t : {index_t{0}, index_t{5}, index_t{7}, T - 1})
+      for (const index_t e : {index_t{0}, index_t{9}, index_t{16}, E - 1}) {
+        auto a = clean;
+        a.value[static_cast<std::size_t>((t * R + R - 1) * E + e)] = nan;
+        check(a, [&](index_t s, index_t c) { return s >= t && c == e; });
+        a = clean;
+        a.query[static_cast<std::size_t>(t * K + 2)] = nan;
+        check(a, [&](index_t s, index_t) { return s == t; });
+      }
+  }
 }
 
 }  // namespace maslin::test

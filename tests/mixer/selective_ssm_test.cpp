@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "laws/mixer_laws.hpp"
 #include "laws/parameter_stage.hpp"
+#include "support/answer.hpp"
 #include "support/selective_bound.hpp"
 #include "support/tolerance.hpp"
 
@@ -380,12 +381,7 @@ TEST_CASE("a wrong call of selective_ssm names what it wanted and writes nothing
     auto state = good.make_state(2);
     auto out = y.get();
     change(mixer, u, out, state);
-    std::string said;
-    try {
-      mixer.scan(exec::sequential{}, u, out, state);
-    } catch (const shape_error& e) {
-      said = e.what();
-    }
+    const std::string said = answer([&] { mixer.scan(exec::sequential{}, u, out, state); });
     INFO(said << " | wanted: " << text);
     CHECK(said.starts_with("selective_ssm::"));
     CHECK(said.find(text) != std::string::npos);

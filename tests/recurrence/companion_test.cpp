@@ -28,16 +28,6 @@ struct read_side {
 };
 using ring = std::uint64_t;
 
-/// Tokens of distinct ring elements: gates[t][k], inputs[t].
-template <int M>
-std::vector<typename companion<ring, M>::token> ring_tokens(int count) {
-  laws::draws<ring> draw(7);
-  std::vector<typename companion<ring, M>::token> tokens;
-  for (int t = 0; t < count; ++t)
-    tokens.push_back(laws::drawn<typename companion<ring, M>::token>(draw));
-  return tokens;
-}
-
 }  // namespace
 
 TEST_CASE("the companion keeps the laws at every order", "[recurrence][companion][laws]") {
@@ -54,7 +44,7 @@ TEST_CASE("the companion weights lag k by the gate of the token that reads it",
     constexpr int M = order;
     CAPTURE(M);
     constexpr int T = 2 * M + 3;
-    const auto tokens = ring_tokens<M>(T);
+    const auto tokens = laws::ring_tokens<companion<ring, M>>(T);
     typename companion<ring, M>::state h;
     std::vector<ring> past;  // h[-M], ..., h[-1], h[0], ...
     for (int k = 0; k < M; ++k) {

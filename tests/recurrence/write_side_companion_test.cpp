@@ -19,16 +19,6 @@ struct write_side {
 };
 using ring = std::uint64_t;
 
-/// Tokens of distinct ring elements: gates[t][k], inputs[t].
-template <int M>
-std::vector<typename write_side_companion<ring, M>::token> ring_tokens(int count) {
-  laws::draws<ring> draw(7);
-  std::vector<typename write_side_companion<ring, M>::token> tokens;
-  for (int t = 0; t < count; ++t)
-    tokens.push_back(laws::drawn<typename write_side_companion<ring, M>::token>(draw));
-  return tokens;
-}
-
 }  // namespace
 
 TEST_CASE("the write-side companion keeps the laws at every order",
@@ -46,7 +36,7 @@ TEST_CASE("the write-side companion weights lag k by the gate of the token that 
     constexpr int M = order;
     CAPTURE(M);
     constexpr int T = 2 * M + 3;
-    const auto tokens = ring_tokens<M>(T);
+    const auto tokens = laws::ring_tokens<write_side_companion<ring, M>>(T);
     // w[0] is h; from the zero state, h[t] = sum_k a[t-k,k] h[t-1-k] + b[t].
     typename write_side_companion<ring, M>::state w{};
     std::vector<ring> h;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "support/answer.hpp"
 #include "support/catch.hpp"
 
 #include <maslin/core/view.hpp>
@@ -13,21 +14,11 @@ namespace {
 using maslin::index_t;
 using maslin::row_major;
 using maslin::view;
+using maslin::test::answer;
 namespace check = maslin::check;
 namespace scan = maslin::scan;
 
 constexpr check::caller who{"hlru", "scan"};
-
-/// What a check answers; empty if it accepts.
-template <class F>
-std::string answer(F&& f) {
-  try {
-    f();
-  } catch (const maslin::shape_error& e) {
-    return e.what();
-  }
-  return {};
-}
 
 }  // namespace
 

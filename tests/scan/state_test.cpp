@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "support/answer.hpp"
 #include "support/catch.hpp"
 #include "support/poison.hpp"
 #include "support/random.hpp"
@@ -20,6 +21,7 @@ namespace {
 using maslin::index_t;
 using maslin::row_major;
 using maslin::view;
+using maslin::test::answer;
 namespace scan = maslin::scan;
 template <class S>
 using state3 = scan::lane_state<S, 3>;
@@ -45,19 +47,6 @@ std::vector<S> values(const state3<S>& h) {
   std::vector<S> x(static_cast<std::size_t>(h.batch() * h.channels() * h.order()));
   h.copy_to(row_major(x.data(), h.batch(), h.channels(), h.order()));
   return x;
-}
-
-/// What a call answers; empty if it succeeds.
-template <class F>
-std::string answer(F&& f) {
-  try {
-    f();
-  } catch (const maslin::shape_error& e) {
-    return e.what();
-  } catch (const maslin::state_error& e) {
-    return e.what();
-  }
-  return {};
 }
 
 }  // namespace
@@ -227,7 +216,7 @@ TEST_CASE("a record of another state is refused, this one unchanged", "[scan][st
   const auto load = [&](auto state) {
     const auto before = state;
     std::istringstream in(out.str());
-    const std::string text = answer([&] { state.load(in); });
+    const std::string text = answer<maslin::state_error>([&] { state.load(in); });
     CHECK(state == before);
     return text;
   };
@@ -241,7 +230,7 @@ TEST_CASE("a record of another state is refused, this one unchanged", "[scan][st
   auto other = filled<float>(2, 5, 3, 9);
   const auto before = other;
   std::istringstream cut(out.str().substr(0, out.str().size() - 5));
-  CHECK(answer([&] { other.load(cut); }) != "");
+  CHECK(answer<maslin::state_error>([&] { other.load(cut); }) != "");
   CHECK(other == before);
 }
 
