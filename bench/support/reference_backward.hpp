@@ -2,8 +2,9 @@
 #pragma once
 
 /// \file
-/// Workloads of backward passes whose forward problem says all about itself (support/problem_rows.hpp):
-/// every gradient is compared with the reference's. What derives from `reference_backward` has
+/// Workloads of backward passes whose forward problem says all about itself
+/// (support/problem_rows.hpp): every gradient is compared with the reference's. What derives from
+/// `reference_backward` has
 ///   gradients()   where the library writes d[0], d[1], ...
 ///   plain()       the plain loops that do the same
 /// and fills `exact`.
@@ -89,8 +90,8 @@ template <class Problem>
   return c;
 }
 
-/// Rows of a backward pass: `forward` is the least of a scan, whose arithmetic backward has `factor`
-/// times.
+/// Rows of a backward pass: `forward` is the least of a scan, whose arithmetic backward has
+/// `factor` times.
 template <class Problem>
 [[nodiscard]] workload reference_backward_rows(const settings& s, const std::string& mixer,
                                                const std::string& form, const extents& e,

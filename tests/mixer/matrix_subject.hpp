@@ -353,8 +353,8 @@ template <class S>
   return worst;
 }
 
-/// Of one head: NaN in the value of a token, its last where it has several, reaches this column from then
-/// on, in a query that token alone; all else has the bytes of the call without.
+/// Of one head: NaN in the value of a token, its last where it has several, reaches this column
+/// from then on, in a query that token alone; all else has the bytes of the call without.
 template <class Mixer>
 void nan_law(const matrix_arrays<Mixer>& clean) {
   const index_t T = clean.n.T, K = clean.n.K, E = clean.n.E, R = clean.n.R;

@@ -31,8 +31,9 @@ std::array<index_t, 2> members(rotary_pairs pairs, index_t j, index_t width) {
   return {2 * j, 2 * j + 1};
 }
 
-/// The largest error of `got`, rotated from `from`, in units of what is allowed: the definition in long
-/// double, from which a number may be 4 roundings of S and an angle those of its power in double.
+/// The largest error of `got`, rotated from `from`, in units of what is allowed: the definition in
+/// long double, from which a number may be 4 roundings of S and an angle those of its power in
+/// double.
 template <class S>
 double worst_error(const rotary<S>& turn, index_t width, std::span<const index_t> first,
                    const view<const S, 4>& from, const view<const S, 4>& got) {

@@ -10,8 +10,8 @@
 
 namespace maslin::test {
 
-/// Equal numbers and equal bytes of each: unlike ==, which takes zeros for one another and no NaN for
-/// itself.
+/// Equal numbers and equal bytes of each: unlike ==, which takes zeros for one another and no NaN
+/// for itself.
 template <class S>
 [[nodiscard]] bool equal_bytes(const std::vector<S>& a, const std::vector<S>& b) {
   return a.size() == b.size() &&

@@ -84,7 +84,8 @@ template <std::unsigned_integral U>
   return bytes;
 }
 
-/// Integers among the numbers of a payload travel as so many of 16 bits each, which float holds exactly.
+/// Integers among the numbers of a payload travel as so many of 16 bits each, which float holds
+/// exactly.
 inline constexpr index_t digits = 4;
 template <class Iterator>
 void write_digits(Iterator& to, std::uint64_t x) {

@@ -9,8 +9,8 @@
 
 namespace maslin::inline MASLIN_ABI::gradient {
 
-/// A kernel whose gradients are those of gates and of input, in this order. `Kernel` is the class that
-/// derives from this, `Forward` the kernel of the scan, whose gates are read again.
+/// A kernel whose gradients are those of gates and of input, in this order. `Kernel` is the class
+/// that derives from this, `Forward` the kernel of the scan, whose gates are read again.
 template <class Kernel, class S, gates Order, class Forward>
 struct gate_kernel : reverse_kernel<Kernel, S, 2> {
   Forward forward{};

@@ -18,8 +18,8 @@
 
 namespace maslin::inline MASLIN_ABI {
 
-/// Blocks of M rows of M + 1 gates, normalised by N as they are read. `Packed`: blocks lie side by side
-/// everywhere, at distances known to the compiler.
+/// Blocks of M rows of M + 1 gates, normalised by N as they are read. `Packed`: blocks lie side by
+/// side everywhere, at distances known to the compiler.
 template <class S, int M, normalise N, gates Order, bool Packed>
 struct bdlru_kernel {
   /// How far ahead of their use gates are asked for, in bytes. Measured: given gates are one stream, which

@@ -31,9 +31,9 @@ enum class rotary_pairs {
 /// layout    last axis unit stride, B, T and head strides free
 /// aliasing  x in place
 /// gradient  `backward` turns gradients by the negative angles, in place as well
-/// numerics  angles, sines and cosines in double by the standard library, then rounded to S: the angle
-///           errs by (3 + log base) of its roundings in double; a rotation is a product and an fma a
-///           number
+/// numerics  angles, sines and cosines in double by the standard library, then rounded to S: the
+///           angle errs by (3 + log base) of its roundings in double; a rotation is a product and
+///           an fma a number
 /// cost      B*T*width / 2 sines and cosines, B*T*H*width times two multiply-adds; no allocation
 /// effects   x is rotated
 /// throws    shape_error before any write

@@ -17,7 +17,8 @@ namespace maslin::inline MASLIN_ABI::reference {
 
 namespace detail {
 
-/// For each token of each channel: step(b, t, d, p) with its normalised row p. `call` names who asks.
+/// For each token of each channel: step(b, t, d, p) with its normalised row p. `call` names who
+/// asks.
 template <class Step>
 void hlru_rows(const std::string& call, normalise kind, const view<const double, 4>& gate,
                const view<const double, 3>& input, const view<double, 3>& state,

@@ -87,7 +87,8 @@ template <class V>
 }
 
 /// The sigmoid of x as the adjoint of silu takes it.
-/// numerics  at most 3 ulp where the result is normal; 0 below -88.7 (double: -709.8), NaN stays NaN
+/// numerics  at most 3 ulp where the result is normal; 0 below -88.7 (double: -709.8), NaN stays
+///           NaN
 template <class V>
 [[nodiscard, gnu::always_inline]] inline V silu_gate(V x) noexcept {
   using L = lane<V>;

@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// Registers as pieces of 128 bits, inside which numbers are shuffled and between which they hardly are:
-/// transposing them, reading and writing each at a place of its own.
+/// Registers as pieces of 128 bits, inside which numbers are shuffled and between which they hardly
+/// are: transposing them, reading and writing each at a place of its own.
 
 #include <maslin/simd/lane.hpp>
 #include <maslin/simd/stream.hpp>

@@ -230,9 +230,9 @@ inline void multiply_tile(const panels<S>& out, const panels<const S>& c, const 
   });
 }
 
-/// f(R, i) for tiles of R rows, a constant, from row i on: from the first to the last, or the other way
-/// round. The rows of a tile stay within a panel, of which 16 are 6, 5 and 5: tiles of fewer rows than
-/// that wait for their own chains.
+/// f(R, i) for tiles of R rows, a constant, from row i on: from the first to the last, or the other
+/// way round. The rows of a tile stay within a panel, of which 16 are 6, 5 and 5: tiles of fewer
+/// rows than that wait for their own chains.
 template <bool Last, class F>
 inline void for_each_tile(index_t rows, const F& f) noexcept {
   for (index_t done = 0; done < rows;) {
