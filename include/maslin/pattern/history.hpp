@@ -23,7 +23,9 @@
 #include <maslin/pattern/table.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <concepts>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -121,6 +123,7 @@ class slots {
   slots(cached<P> p, index_t length) : levels_(p, length) {
     entries_ = most_taken(p, length);
     slot_.resize(static_cast<std::size_t>(levels_.size()) + 1);
+    reads_.resize(static_cast<std::size_t>(levels_.size() / word) + 1);
     due_.resize(slot_.size());
     free_.resize(static_cast<std::size_t>(entries_));
     take_turns();
@@ -141,21 +144,20 @@ class slots {
 
   template <class F>
   void for_each_read(F&& f) const {
-    for (index_t k = active_; k-- > 0;)
-      if (k == 0 || slot(k - 1) != slot(k)) f(slot(k), k);
+    index_t k = levels_.size() - 1;
+    for (std::uint64_t left : reads_) {
+      for (; left != 0; left &= left - 1) {
+        const index_t level = k - std::countr_zero(left);
+        f(slot(level), level);
+      }
+      k -= word;
+    }
   }
   template <class Read>
   index_t list_reads(Read* to, index_t stride) const {
-    if (active_ == 0) return 0;
-    const index_t* const of = slot_.data();
     index_t n = 0;
-    // No branch: which levels share an entry changes from token to token.
-    for (index_t k = active_ - 1; k > 0; --k) {
-      to[n] = {of[k] * stride, k};
-      n += of[k - 1] != of[k] ? 1 : 0;
-    }
-    to[n] = {of[0] * stride, 0};
-    return n + 1;
+    for_each_read([&](index_t entry, index_t level) { to[n++] = {entry * stride, level}; });
+    return n;
   }
 
   /// cost      see above
@@ -180,10 +182,12 @@ class slots {
     active_ = levels_.levels(t);
     free_count_ = entries();
     std::fill(slot_.begin(), slot_.end(), none);
+    std::fill(reads_.begin(), reads_.end(), std::uint64_t{0});
     for (index_t e = 0; e < entries(); ++e) free_[at(e)] = entries() - 1 - e;
     for (index_t k = active_; k-- > 0;) {
       const bool shared = k + 1 < active_ && levels_.position(t, k + 1) == levels_.position(t, k);
       slot_[at(k)] = shared ? slot(k + 1) : take_free();
+      set_read(k, k == 0 || levels_.position(t, k - 1) != levels_.position(t, k));
     }
     for (begun_ = 0; begun_ < turn_count() && turns_[at(begun_)].begin < active_; ++begun_)
       settle(turns_[at(begun_)], t + 1);
@@ -197,7 +201,7 @@ class slots {
   }
 
  private:
-  static constexpr index_t none = -1;
+  static constexpr index_t none = -1, word = 64;
 
   /// Levels begin .. end - 1 of one spacing, in the order in which they are due.
   struct turn {
@@ -209,6 +213,12 @@ class slots {
   static constexpr std::size_t at(index_t k) noexcept { return static_cast<std::size_t>(k); }
   [[nodiscard]] index_t slot(index_t k) const noexcept { return slot_[at(k)]; }
   [[nodiscard]] index_t turn_count() const noexcept { return static_cast<index_t>(turns_.size()); }
+  void set_read(index_t k, bool reads) noexcept {
+    const index_t from_last = levels_.size() - 1 - k;
+    std::uint64_t& bits = reads_[at(from_last / word)];
+    const auto place = static_cast<unsigned>(from_last % word);
+    bits = (bits & ~(std::uint64_t{1} << place)) | (std::uint64_t{reads} << place);
+  }
   [[nodiscard]] index_t take_free() {
     MASLIN_ASSERT(free_count_ > 0);
     return free_[at(--free_count_)];
@@ -270,15 +280,20 @@ class slots {
     if (k >= active_) return;
     const index_t old = slot(k);
     slot_[at(k)] = k == 0 ? newest_ : slot(k - 1);
+    // It shares with the level below, until that one moves on, and no longer with the one above.
+    set_read(k, k == 0);
+    if (k + 1 < active_) set_read(k + 1, true);
     // It is free unless the level above names it too; those that read nothing yet name `none`.
     free_[at(free_count_)] = old;
     free_count_ += slot(k + 1) != old ? 1 : 0;
   }
 
   table levels_;
-  std::vector<index_t> slot_;  // entry that level k reads, `none` of one that does not yet
-  std::vector<index_t> due_;   // next token at which the level at a place of order_ moves on, where
-                               // its turn has begun
+  std::vector<index_t> slot_;         // entry that level k reads, `none` of one that does not yet
+  std::vector<std::uint64_t> reads_;  // one bit a level, the last first: set where it reads, since
+                                      // no lower one names its entry
+  std::vector<index_t> due_;  // next token at which the level at a place of order_ moves on, where
+                              // its turn has begun
   std::vector<index_t> order_;
   std::vector<turn> turns_;    // by spacing, ascending
   std::vector<index_t> free_;  // entries that no slot names, as a stack

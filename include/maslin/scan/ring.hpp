@@ -80,25 +80,38 @@ struct level_range {
   bool begun;
 };
 
-/// A piece of the channels of token t; the row of level k lies at offset[k] from `rows`.
-template <class V, std::size_t C, class N, class S>
-inline void add_levels(V (&sum)[C], const row_system<S>& s, level_range some, index_t t, index_t e,
-                       const S* rows, const index_t* offset, N n) noexcept {
-  using L = lane<V>;
-  if (some.begun) {
-    load_piece(sum, s.y + t * s.y_time + e, n);
-  } else {
-    load_piece(sum, s.input + t * s.input_time + e, n);
-    const V alpha = L::broadcast(s.self[t * s.self_time]);
-    each<C>([&](std::size_t c) { sum[c] = alpha * sum[c]; });
-  }
-  const S* const b = s.past + t * s.past_time;
-  for (index_t k = some.high; k-- > some.low;) {
-    const V weight = L::broadcast(b[k]);
-    V x[C];
-    load_piece(x, rows + offset[k], n);
-    each<C>([&](std::size_t c) { sum[c] = L::fma(weight, x[c], sum[c]); });
-  }
+/// What the sums of a piece of the channels of R tokens begin with.
+template <class V, std::size_t R, std::size_t C, class N, class S>
+inline void begin_sums(V (&sum)[R][C], const row_system<S>& s, bool begun, index_t t, index_t e,
+                       N n) noexcept {
+  each<R>([&](std::size_t r) {
+    const index_t of = t + static_cast<index_t>(r);
+    if (begun) {
+      load_piece(sum[r], s.y + of * s.y_time + e, n);
+    } else {
+      load_piece(sum[r], s.input + of * s.input_time + e, n);
+      const V alpha = lane<V>::broadcast(s.self[of * s.self_time]);
+      each<C>([&](std::size_t c) { sum[r][c] = alpha * sum[r][c]; });
+    }
+  });
+}
+
+/// Adds levels low .. high - 1 to the sums of tokens t + First .. t + First + R - 1 of a piece. The row
+/// of level k and token t lies at offset[k] from `rows`, that of the next token after it.
+template <int First, int R, class V, std::size_t All, std::size_t C, class N, class S>
+inline void add_levels(V (&sum)[All][C], const row_system<S>& s, index_t low, index_t high,
+                       index_t t, const S* rows, const index_t* offset, N n) noexcept {
+  const index_t token = s.past_time, step = s.row_stride;
+  const S* const b = s.past + (t + First) * token;
+  for (index_t k = high; k-- > low;)
+    each<R>([&](int r) {
+      const V weight = lane<V>::broadcast(b[k + r * token]);
+      V x[C];
+      load_piece(x, rows + offset[k] + (First + r) * step, n);
+      each<C>([&](std::size_t c) {
+        sum[First + r][c] = lane<V>::fma(weight, x[c], sum[First + r][c]);
+      });
+    });
 }
 
 /// Adds `some` levels for tokens begin .. end - 1, which none of their rows belongs to:
@@ -123,10 +136,11 @@ void gather_levels(const row_system<S>& s, const Levels& levels, index_t* offset
       __builtin_prefetch(s.past + std::min(t + ahead, stop - 1) * s.past_time + active.low);
       for_each_piece<V, 8, 4, 1>(
           count, [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
-            V sum[static_cast<std::size_t>(C)];
-            add_levels(sum, s, active, t, e + c, s.rows + e + c + (t - first) * s.row_stride,
-                       offset, n);
-            store_piece(s.y + t * s.y_time + e + c, sum, n);
+            V sum[1][static_cast<std::size_t>(C)];
+            begin_sums(sum, s, active.begun, t, e + c, n);
+            add_levels<0, 1>(sum, s, active.low, active.high, t,
+                             s.rows + e + c + (t - first) * s.row_stride, offset, n);
+            store_piece(s.y + t * s.y_time + e + c, sum[0], n);
           });
     }
   }
@@ -140,13 +154,64 @@ void walk_ring(const row_system<S>& s, const Levels& levels, index_t* offset, in
   for (;;) {
     for_each_piece<V, 8, 4, 2, 1>(
         count, [&]<int C>(std::integral_constant<int, C>, index_t c, auto n) {
-          V sum[static_cast<std::size_t>(C)];
-          add_levels(sum, s, {0, w.active, begun}, w.t, e + c, s.rows + e + c, offset, n);
-          store_piece(s.rows + e + c + w.newest * s.row_stride, sum, n);
-          store_piece(s.y + w.t * s.y_time + e + c, sum, n);
+          V sum[1][static_cast<std::size_t>(C)];
+          begin_sums(sum, s, begun, w.t, e + c, n);
+          add_levels<0, 1>(sum, s, 0, w.active, w.t, s.rows + e + c, offset, n);
+          store_piece(s.rows + e + c + w.newest * s.row_stride, sum[0], n);
+          store_piece(s.y + w.t * s.y_time + e + c, sum[0], n);
         });
     if (w.t + 1 == end) return;
     w.advance();
+  }
+}
+
+/// R tokens side by side, a piece of their channels: rows from before them together, then each token's
+/// rows among them. `near` levels reach no farther than R - 1; the first row to be written lies at
+/// `newest` from `rows`.
+template <class V, int R, int C, class N, class S>
+void walk_tile(const row_system<S>& s, level_range some, index_t near, index_t t, index_t e,
+               S* rows, const index_t* offset, index_t newest, N n) noexcept {
+  V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(C)];
+  begin_sums(sum, s, some.begun, t, e, n);
+  add_levels<0, R>(sum, s, near, some.high, t, rows, offset, n);
+  unrolled<R>([&](auto r) {
+    constexpr int token = static_cast<int>(r());
+    add_levels<token, 1>(sum, s, 0, std::min(near, some.high), t, rows, offset, n);
+    store_piece(rows + newest + token * s.row_stride, sum[r()], n);
+    store_piece(s.y + (t + token) * s.y_time + e, sum[r()], n);
+  });
+}
+
+/// The same as walk_ring for narrow rows: R tokens side by side have the chains of fma that one row's
+/// few registers lack. It goes by runs of tokens in which every level reads one row after the other.
+template <class V, int R, int... Sizes, class S, class Levels>
+void walk_narrow(const row_system<S>& s, const Levels& levels, index_t* offset, index_t near,
+                 bool begun, index_t begin, index_t end, index_t e, index_t count) noexcept {
+  const index_t among = levels.levels(R - 1), step = s.row_stride;
+  index_t newest = (s.first + begin) % s.entries;
+  for (index_t t = begin; t < end;) {
+    const index_t first = t, high = std::min(near, levels.levels(s.first + t));
+    index_t run = std::min(end - t, s.entries - newest);
+    if (high < near) run = std::min(run, levels.distance(high) - s.first - t);
+    for (index_t k = 0; k < high; ++k) {
+      index_t entry = newest - levels[k].distance;
+      if (entry < 0) {
+        entry += s.entries;
+        run = std::min(run, s.entries - entry);
+      }
+      offset[k] = entry * step;
+    }
+    const auto tiles = [&]<int Tokens>(std::integral_constant<int, Tokens>) {
+      for (; t + Tokens <= first + run; t += Tokens)
+        for_each_piece<V, Sizes...>(count, [&]<int C>(std::integral_constant<int, C>, index_t c,
+                                                      auto n) {
+          walk_tile<V, Tokens, C>(s, {0, high, begun}, Tokens == 1 ? 0 : among, t, e + c,
+                                  s.rows + e + c + (t - first) * step, offset, newest * step, n);
+        });
+    };
+    tiles(std::integral_constant<int, R>{});
+    tiles(std::integral_constant<int, 1>{});
+    newest = newest + run == s.entries ? 0 : newest + run;
   }
 }
 
@@ -161,7 +226,7 @@ void solve_ring(const row_system<S>& s, const Levels& levels, index_t* offsets, 
   // the third level they may be more, since far rows then come from memory once a block. Taking sums
   // up again does not pay for narrow rows, short blocks and few levels.
   constexpr index_t least_held = 256 << 10, most_held = 1 << 20, ring_to_held = 64;
-  constexpr index_t narrow = 128, shortest = 64, fewest = 6, together = 12;
+  constexpr index_t narrow = 128, shortest = 64, fewest = 6, together = 12, runs_of = 8;
   const index_t bytes = count * static_cast<index_t>(sizeof(S));
   const index_t held = std::clamp(s.entries / ring_to_held * bytes, least_held, most_held);
   const bool blocked = bytes >= narrow && s.entries > held / bytes;
@@ -174,7 +239,16 @@ void solve_ring(const row_system<S>& s, const Levels& levels, index_t* offsets, 
       detail::gather_levels<V>(s, levels, offsets,
                                {std::max(near, high - together), high, high < all}, begin, end, e,
                                count);
-    detail::walk_ring<V>(s, levels, offsets, near, near < all, begin, end, e, count);
+    // Runs between two changes, of which a level has two in as many tokens as the farthest is far, must
+    // be worth finding all rows again.
+    const bool steady = near > 0 && levels.distance(near - 1) >= runs_of * near;
+    if (steady && count <= 2 * lane<V>::width)
+      detail::walk_narrow<V, 4, 2, 1>(s, levels, offsets, near, near < all, begin, end, e, count);
+    else if (steady && count <= 4 * lane<V>::width)
+      detail::walk_narrow<V, 2, 4, 2, 1>(s, levels, offsets, near, near < all, begin, end, e,
+                                         count);
+    else
+      detail::walk_ring<V>(s, levels, offsets, near, near < all, begin, end, e, count);
   }
 }
 
