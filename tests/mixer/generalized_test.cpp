@@ -137,41 +137,59 @@ TEST_CASE("dense blocks give the bytes of a plain loop", "[mixer][generalized]")
   REQUIRE(bits_apart(want, stage.result()) == "");
 }
 
+/// Long calls, with other lanes and threads, in place, and in calls of several lengths.
+template <class S, class Case>
+void check_long_calls(const Case& c, index_t T, index_t E, index_t H = 1) {
+  using P = typename Case::type;
+  const auto p = make_rows<S>(c.reads, {1, T, H, E}, 43);
+  rows_stage<S, P> stage(c.pattern, p, true), in_place(c.pattern, p);
+  const auto want = full_solve(c.reads, p);
+  INFO("E " << E);
+  REQUIRE(bits_apart(want, stage.run()) == "");
+  REQUIRE(bits_apart(want, stage.run(exec::scalar{})) == "");
+  REQUIRE(bits_apart(want, stage.run(exec::sequential{.threads = 3})) == "");
+  in_place.work_in_place();
+  auto h = in_place.fresh(), split = stage.fresh();
+  in_place.scan(exec::sequential{}, 0, T, h);
+  REQUIRE(bits_apart(want, in_place.result()) == "");
+  stage.forget();
+  index_t t = 0;
+  for (const index_t call : {5, 64, 77, 64, 1, 70}) {
+    stage.scan(exec::sequential{}, t, t + call, split);
+    t += call;
+  }
+  stage.decode(t, t + 2, split);
+  stage.scan(exec::sequential{}, t + 2, T, split);
+  REQUIRE(bits_apart(want, stage.result()) == "");
+  REQUIRE(split == h);
+}
+
 TEST_CASE("far rows gathered for a block of tokens give the bytes of a plain loop",
           "[mixer][generalized]") {
   // Blocks have 64 tokens at the least, and six levels from before them, of a ring of more than 256
   // KiB: here in the middle of a call, in calls of one block, with levels that begin inside it and a
   // ring that wraps inside it.
-  const auto check = []<class S>(S, const auto& c, index_t T, index_t E, index_t H = 1) {
-    using P = typename std::remove_cvref_t<decltype(c)>::type;
-    const auto p = make_rows<S>(c.reads, {1, T, H, E}, 43);
-    rows_stage<S, P> stage(c.pattern, p, true), in_place(c.pattern, p);
-    const auto want = full_solve(c.reads, p);
-    INFO("E " << E);
-    REQUIRE(bits_apart(want, stage.run()) == "");
-    REQUIRE(bits_apart(want, stage.run(exec::scalar{})) == "");
-    REQUIRE(bits_apart(want, stage.run(exec::sequential{.threads = 3})) == "");
-    in_place.work_in_place();
-    auto h = in_place.fresh(), split = stage.fresh();
-    in_place.scan(exec::sequential{}, 0, T, h);
-    REQUIRE(bits_apart(want, in_place.result()) == "");
-    stage.forget();
-    index_t t = 0;
-    for (const index_t call : {5, 64, 77, 64, 1, 70}) {
-      stage.scan(exec::sequential{}, t, t + call, split);
-      t += call;
-    }
-    stage.decode(t, t + 2, split);
-    stage.scan(exec::sequential{}, t + 2, T, split);
-    REQUIRE(bits_apart(want, stage.result()) == "");
-    REQUIRE(split == h);
-  };
   const pattern_case<pattern::user<triangle_distance>> triangles{
       {{}}, reference::plain_reads([](index_t k) { return triangle(k); })};
-  check(float{}, triangles, 370, 1029);
-  check(float{}, triangles, 760, 133, 2);
-  check(double{}, triangles, 370, 517);
-  check(float{}, order_case(97), 350, 1027);
+  check_long_calls<float>(triangles, 370, 1029);
+  check_long_calls<float>(triangles, 760, 133, 2);
+  check_long_calls<double>(triangles, 370, 517);
+  check_long_calls<float>(order_case(97), 350, 1027);
+}
+
+TEST_CASE("tokens of narrow rows side by side give the bytes of a plain loop",
+          "[mixer][generalized]") {
+  // Up to seven registers, the last of them whole or not; levels begin and the ring wraps between tiles
+  // of tokens and inside what would be one.
+  for (const index_t E : {1, 5, 8, 9, 16, 23, 32, 41, 57}) {
+    check_long_calls<float>(power2_case(), 310, E);
+    check_long_calls<double>(power2_case(), 310, E);
+  }
+  const pattern_case<pattern::user<triangle_distance>> triangles{
+      {{}}, reference::plain_reads([](index_t k) { return triangle(k); })};
+  check_long_calls<float>(triangles, 310, 13, 2);
+  check_long_calls<float>(triangles, 310, 31, 2);
+  check_long_calls<float>(order_case(3), 310, 16);
 }
 
 TEST_CASE("rows of whole KiB, which have a line between them, give the bytes of a plain loop",

@@ -239,12 +239,13 @@ void solve_ring(const row_system<S>& s, const Levels& levels, index_t* offsets, 
       detail::gather_levels<V>(s, levels, offsets,
                                {std::max(near, high - together), high, high < all}, begin, end, e,
                                count);
-    // Runs between two changes, of which a level has two in as many tokens as the farthest is far, must
-    // be worth finding all rows again.
-    const bool steady = near > 0 && levels.distance(near - 1) >= runs_of * near;
+    // Narrow rows go by runs, which end where a level goes on at the ring's other end, each once in about
+    // as many tokens as the farthest is far: too often where levels are many.
+    const bool steady =
+        end - begin >= runs_of && near > 0 && levels.distance(near - 1) >= runs_of * near;
     if (steady && count <= 2 * lane<V>::width)
       detail::walk_narrow<V, 4, 2, 1>(s, levels, offsets, near, near < all, begin, end, e, count);
-    else if (steady && count <= 4 * lane<V>::width)
+    else if (steady && count < 8 * lane<V>::width)
       detail::walk_narrow<V, 2, 4, 2, 1>(s, levels, offsets, near, near < all, begin, end, e,
                                          count);
     else
