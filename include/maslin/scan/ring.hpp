@@ -8,7 +8,8 @@
 /// Long calls go by blocks of tokens. Rows from before a block are gathered first, for all of its
 /// tokens a few levels at a time, the sums waiting in y: that many streams are what prefetchers
 /// follow, no token waits for another, and where levels lie close together each finds in the cache
-/// what the one before it has brought there. Then the tokens read each other, one after the other.
+/// what the one before it has brought there. Then the tokens read each other, one after the other, or
+/// where rows are narrow a few side by side as far as they read earlier ones.
 
 #include <maslin/scan/rows.hpp>
 
