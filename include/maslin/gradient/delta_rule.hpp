@@ -75,11 +75,14 @@ struct delta_rule<maslin::delta_rule<S, Axis, Steps>> {
     memory.reads("query", heads::check_shared(who, "query", "[B, T, H', K]", u.query, B, T, H, K));
     if constexpr (more == 0) {
       memory.reads("key", heads::check_shared(who, "key", "[B, T, H', K]", u.key, B, T, H, K));
-      memory.reads("value", heads::check_shared(who, "value", "[B, T, H', E]", u.value, B, T, H, E));
+      memory.reads("value",
+                   heads::check_shared(who, "value", "[B, T, H', E]", u.value, B, T, H, E));
       memory.reads("beta", "[B, T, H]", u.beta, {B, T, H});
     } else {
-      memory.reads("key", heads::check_shared(who, "key", "[B, T, R, H', K]", u.key, B, T, R, H, K));
-      memory.reads("value", heads::check_shared(who, "value", "[B, T, R, H', E]", u.value, B, T, R, H, E));
+      memory.reads("key",
+                   heads::check_shared(who, "key", "[B, T, R, H', K]", u.key, B, T, R, H, K));
+      memory.reads("value",
+                   heads::check_shared(who, "value", "[B, T, R, H', E]", u.value, B, T, R, H, E));
       memory.reads("beta", "[B, T, R, H]", u.beta, {B, T, R, H});
     }
     memory.reads("log_decay", mixer.check_decay(who, u.log_decay, B, T));

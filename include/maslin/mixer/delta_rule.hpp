@@ -230,7 +230,8 @@ struct delta_rule {
       in.add("beta", check::layout<const S, 3>(who, "beta", "[B, T, H]", u.beta, {B, T, H}, 2));
     } else {
       in.add("key", heads::check_shared(who, "key", "[B, T, R, H', K]", u.key, B, T, R, H, K));
-      in.add("value", heads::check_shared(who, "value", "[B, T, R, H', E]", u.value, B, T, R, H, E));
+      in.add("value",
+             heads::check_shared(who, "value", "[B, T, R, H', E]", u.value, B, T, R, H, E));
       in.add("beta",
              check::layout<const S, 4>(who, "beta", "[B, T, R, H]", u.beta, {B, T, R, H}, 2));
     }
