@@ -261,6 +261,7 @@ void runner::measure(measured& m, double share) {
       const bool slow = once[i] * (done + 1) > share / 4;
       if (!m.rows[i].failed() && (done < 2 || !slow)) order.push_back(&m.rows[i]);
     }
+    if (order.empty()) break;
     progress_.detail("round " + std::to_string(done + 1));
     std::shuffle(order.begin(), order.end(), random_);
     round(order, bound, calls, m.rows);

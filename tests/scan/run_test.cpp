@@ -184,6 +184,22 @@ TEST_CASE("registers are used where groups of lanes allow them", "[scan][run][la
   CHECK(width(7) == 1);
 }
 
+TEST_CASE("a kernel may say how many lanes it has at most", "[scan][run][lanes]") {
+  const auto width = []<int Most>(std::integral_constant<int, Most>, index_t multiple) {
+    int chosen = 0;
+    scan::detail::with_lanes<float, Most>(
+        multiple, [&]<class V>(std::type_identity<V>) { chosen = lane<V>::width; });
+    return chosen;
+  };
+  constexpr int native = simd::native_width<float>;
+  CHECK(width(std::integral_constant<int, 64>{}, 64) == native);
+  CHECK(width(std::integral_constant<int, native>{}, 64) == native);
+  CHECK(width(std::integral_constant<int, 4>{}, 64) == std::min(native, 4));
+  CHECK(width(std::integral_constant<int, 4>{}, 4) == std::min(native, 4));
+  CHECK(width(std::integral_constant<int, 4>{}, 2) == 1);
+  CHECK(width(std::integral_constant<int, 1>{}, 64) == 1);
+}
+
 TEST_CASE("every lane multiple gives the same bytes", "[scan][run][lanes]") {
   for (const index_t multiple : {1, 2, 4, 8, 16, 64}) {
     auto p = ring<companion_algebra<3>>(2, 9, 35);

@@ -75,16 +75,25 @@ template <class Kernel>
   return std::max(index_t{1}, channels * Kernel::outputs * bytes / run_bytes_of<Kernel>);
 }
 
-/// Calls f with the register type of the target if its lanes stay within `multiple` channels, or two
-/// groups of `multiple` fill it; with S, one channel at a time, otherwise.
-template <class S, class F>
+/// Calls f with the register type of the target, of at most `Most` lanes, if its lanes stay within
+/// `multiple` channels, or two groups of `multiple` fill it; with S, one channel at a time, otherwise.
+template <class S, int Most = simd::native_width<S>, class F>
 void with_lanes(index_t multiple, const F& f) {
-  constexpr int width = simd::native_width<S>;
+  constexpr int width = std::min(simd::native_width<S>, Most);
   if constexpr (width > 1)
     if (multiple % width == 0 || (width > 8 && 2 * multiple == width))
-      return f(std::type_identity<simd::native<S>>{});
+      return f(std::type_identity<typename simd::sized<S, width>::type>{});
   f(std::type_identity<S>{});
 }
+
+/// The lanes that a kernel is walked with at most: those of the widest register, if it does not say.
+template <class Kernel>
+inline constexpr int most_lanes_of = [] {
+  if constexpr (requires { Kernel::most_lanes; })
+    return Kernel::most_lanes;
+  else
+    return simd::native_width<typename Kernel::scalar_type>;
+}();
 
 /// The same for the kernel of a source; one that walks its own way takes the widest register.
 template <class Source, class F>
@@ -94,7 +103,7 @@ void with_lanes_of(const Source& source, const F& f) {
   if constexpr (walks_itself<kernel, S>)
     f(std::type_identity<simd::native<S>>{});
   else
-    with_lanes<S>(source.lane_multiple, f);
+    with_lanes<S, most_lanes_of<kernel>>(source.lane_multiple, f);
 }
 
 [[nodiscard]] inline int team(int threads) noexcept {

@@ -26,6 +26,7 @@
 ///                                      knows it, for whole registers; and this one again
 ///   twins                              true: two registers at once, where one would wait for long
 ///                                      chains of operations
+///   most_lanes                         lanes of V at most, where wider registers are slower
 ///
 /// A kernel whose arithmetic outweighs its traffic may walk its own way, and then needs none of
 /// recurrence, token, emit and y:
