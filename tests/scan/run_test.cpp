@@ -9,6 +9,7 @@
 #include <maslin/scan/policy.hpp>
 #include <maslin/scan/run.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <numeric>
 #include <set>
