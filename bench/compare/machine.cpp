@@ -92,9 +92,8 @@ facts describe(const settings& s, const corpus& text) {
       {"text", text.source},
       {"limit",
        "max(useful bytes / measured ceiling of that read:write mix at that size, FMA-pipe slots / "
-       "measured rate); the mix of a diagonal scan is the triad; an exp is charged 18 slots, one "
-       "exp "
-       "at M = 1"},
+       "measured rate); the mix of a diagonal scan is the triad; an exp is charged 18 slots, "
+       "one exp at M = 1"},
       {"clock",
        "the thread's CPU time for one thread (equal to wall time on a quiet machine), wall "
        "time for more"},

@@ -60,10 +60,12 @@ std::string limit_of(const measured& m) {
     const limit l = o.least();
     const std::string what =
         l.memory >= l.compute
-            ? "memory at " + gigabytes(o.what.least.bytes(), l.memory) + " GB/s" +
-                  (l.best == stores::plain       ? ", plain stores"
-                   : l.best == stores::streaming ? ", NT stores"
-                                                 : ", NT, prefetch")
+            ? o.what.least.bytes() == 0
+                  ? std::string("rows gathered")
+                  : "memory at " + gigabytes(o.what.least.bytes(), l.memory) + " GB/s" +
+                        (l.best == stores::plain       ? ", plain stores"
+                         : l.best == stores::streaming ? ", NT stores"
+                                                       : ", NT, prefetch")
             : std::string(o.what.least.chain > 0 ? "latency of fma" : "FMA pipes");
     return "limit " + time_of(l.seconds()) + ": " + what;
   }

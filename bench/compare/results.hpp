@@ -28,9 +28,9 @@ struct sample {
 /// One row with all its rounds.
 struct outcome {
   row what;
-  double error = 0;     ///< worst error over what is allowed; above 1 the row is refused
-  std::string failure;  ///< empty, or why it was not timed
-  bench::stores stores = stores::plain;  ///< of its limit
+  double error = 0;                ///< worst error over what is allowed; above 1 the row is refused
+  std::string failure;             ///< empty, or why it was not timed
+  stores fastest = stores::plain;  ///< what its limit is measured with
   std::vector<sample> samples;
   std::vector<run> runs;  ///< as Google Benchmark reported them, then its statistics
 

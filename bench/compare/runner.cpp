@@ -247,7 +247,7 @@ void runner::measure(measured& m, double share) {
       if (spent >= least_repeat) break;
     }
     once[i] = spent / static_cast<double>(calls[i]);
-    m.rows[i].stores = roofline_.fastest(m.rows[i].what.least);
+    m.rows[i].fastest = roofline_.fastest(m.rows[i].what.least);
   }
 
   constexpr int least_rounds = 3;
@@ -293,14 +293,14 @@ void runner::round(std::vector<outcome*>& order, const std::vector<contender>& b
     const bool limit_first = random_() % 2 == 0;
     submit(o->what.name, calls[i], [this, o, i, limit_first, &bound, &calls](auto& state) {
       sample s;
-      if (limit_first) s.least = roofline_.measure(o->what.least, o->stores);
+      if (limit_first) s.least = roofline_.measure(o->what.least, o->fastest);
       // Measuring the limit has emptied the caches of what a call finds there.
       if (calls[i] > 1) bound[i].repeat(1);
       const int threads = o->what.least.threads;
       const double start = now_of(threads);
       bound[i].repeat(calls[i]);
       const double seconds = now_of(threads) - start;
-      if (!limit_first) s.least = roofline_.measure(o->what.least, o->stores);
+      if (!limit_first) s.least = roofline_.measure(o->what.least, o->fastest);
       s.seconds = seconds / static_cast<double>(calls[i]);
       s.fraction = s.least.seconds() / s.seconds;
       o->samples.push_back(s);

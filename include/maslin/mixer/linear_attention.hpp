@@ -138,7 +138,9 @@ struct linear_attention {
     check::count(who, "every", every);
     return saved(who, extents(), B, T, every == 0 ? default_every : every);
   }
-  /// The same for packed sequences, which have `offsets.back()` tokens in all.
+  /// The same for packed sequences, as many as `offsets` less one, of `offsets.back()` tokens in all.
+  /// throws    shape_error for offsets that are none, decrease or begin elsewhere than at 0, and for a
+  ///           negative or absurd size; std::bad_alloc
   [[nodiscard]] saved make_saved(std::span<const index_t> offsets, index_t every = 0) const {
     const check::caller who{"linear_attention", "make_saved"};
     heads::check_sizes(who, heads, key_dim, value_dim, scale);
