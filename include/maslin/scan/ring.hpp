@@ -225,10 +225,11 @@ void solve_ring(const row_system<S>& s, const Levels& levels, index_t* offsets, 
                 index_t e, index_t count) noexcept {
   // A block's sums stay in a second-level cache, as all rows of a short ring do; of rings that outgrow
   // the third level they may be more, since far rows then come from memory once a block. Taking sums
-  // up again does not pay for narrow rows, short blocks and few levels.
+  // up again does not pay for narrow rows, short blocks and few levels, the fewer the wider rows are.
   constexpr index_t least_held = 256 << 10, most_held = 1 << 20, ring_to_held = 64;
-  constexpr index_t narrow = 128, shortest = 64, fewest = 6, together = 12, runs_of = 8;
+  constexpr index_t narrow = 128, shortest = 64, together = 12, runs_of = 8;
   const index_t bytes = count * static_cast<index_t>(sizeof(S));
+  const index_t fewest = std::clamp(bytes / 128, index_t{3}, index_t{6});
   const index_t held = std::clamp(s.entries / ring_to_held * bytes, least_held, most_held);
   const bool blocked = bytes >= narrow && s.entries > held / bytes;
   const index_t block = blocked ? std::max(shortest, held / bytes) : length;
