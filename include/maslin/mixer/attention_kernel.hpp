@@ -24,9 +24,10 @@ inline constexpr index_t key_block = 64;
 inline constexpr index_t query_width = 256, query_row = query_width + 16;
 
 /// Registers side by side in a tile of R rows: with two for six rows the accumulators, two registers
-/// of keys and a query fill the 16 of AVX2, and fewer rows take more so that no chain waits.
+/// of keys and a query fill the 16 of AVX2, four fill 29 of the 32 of AVX-512, and fewer rows take more
+/// so that no chain waits.
 template <class V, int R>
-inline constexpr int tile_registers = std::min(R >= 4   ? 2
+inline constexpr int tile_registers = std::min(R >= 4   ? (simd::native_width<float> >= 16 ? 4 : 2)
                                                : R == 2 ? 4
                                                         : 8,
                                                static_cast<int>(key_block) / lane<V>::width);
@@ -132,17 +133,50 @@ template <int R>
 template <class V, class S, class C>
 void score_block(index_t rows, const S* query, index_t K, const C* keys, const key_range* range,
                  S* score, bool fresh) noexcept {
-  for_each_tile_size<V>(rows, [&]<int R>(std::integral_constant<int, R>, index_t begin,
-                                         index_t end) {
-    constexpr int N = tile_registers<V, R>;
-    constexpr index_t step = N * lane<V>::width;
-    for (index_t c = 0; c < key_block; c += step)
-      for (index_t r = begin; r < end; r += R) {
-        const key_range seen = span_of<R>(range == nullptr ? range : range + r);
-        if (seen.begin < c + step && c < seen.end)
-          score_tile<R, N, V>(query + r * query_row, K, keys + c, score + r * key_block + c, fresh);
-      }
+  for_each_tile_size<V>(
+      rows, [&]<int R>(std::integral_constant<int, R>, index_t begin, index_t end) {
+        const auto columns = [&]<int N>(std::integral_constant<int, N>) {
+          constexpr index_t step = N * lane<V>::width;
+          for (index_t c = 0; c < key_block; c += step)
+            for (index_t r = begin; r < end; r += R) {
+              const key_range seen = span_of<R>(range == nullptr ? range : range + r);
+              if (seen.begin < c + step && c < seen.end)
+                score_tile<R, N, V>(query + r * query_row, K, keys + c, score + r * key_block + c,
+                                    fresh);
+            }
+        };
+        constexpr int N = tile_registers<V, R>;
+        // Of a block that rows see a part of, half as many columns at a time leave out more of the rest.
+        if constexpr (R >= 4 && N > 2)
+          if (range != nullptr) return columns(std::integral_constant<int, 2>{});
+        columns(std::integral_constant<int, N>{});
+      });
+}
+
+/// The columns that all of R rows see.
+template <int R>
+[[nodiscard]] inline key_range common_range(const key_range* range) noexcept {
+  key_range common = range[0];
+  unrolled<R>([&](auto r) {
+    common.begin = std::max(common.begin, range[r].begin);
+    common.end = std::min(common.end, range[r].end);
   });
+  common.end = std::max(common.begin, common.end);
+  return common;
+}
+
+/// sum[n] += weight[j] values[j] over some keys, for one row and N registers.
+template <int N, class V, class S, class C>
+[[gnu::always_inline]] inline void add_keys(V (&sum)[static_cast<std::size_t>(N)], const S* weight,
+                                            const C* values, index_t value_row,
+                                            key_range keys) noexcept {
+  using L = lane<V>;
+  for (index_t j = keys.begin; j < keys.end; ++j) {
+    const V w = L::broadcast(weight[j]);
+    unrolled<N>([&](auto n) {
+      sum[n] = L::fma(w, simd::load_stored<V>(values + j * value_row + n * L::width), sum[n]);
+    });
+  }
 }
 
 /// What the rows of a tile add up: R weights a key, R accumulators.
@@ -164,39 +198,25 @@ template <int R, int N, class V, class S, class C>
   using L = lane<V>;
   V sum[static_cast<std::size_t>(R)][static_cast<std::size_t>(N)];
   unrolled<R>([&](auto r) { unrolled<N>([&](auto n) { sum[r][n] = L::broadcast(S(0)); }); });
-  const auto add = [&](auto r, index_t j) {
-    const V w = L::broadcast(rows.weight[static_cast<index_t>(r) * key_block + j]);
-    unrolled<N>([&](auto n) {
-      const V value = simd::load_stored<V>(values + j * value_row + n * L::width);
-      sum[r][n] = L::fma(w, value, sum[r][n]);
-    });
-  };
-  const auto add_common = [&](const key_range& keys) {
-    MASLIN_UNROLL_BY_4
-    for (index_t j = keys.begin; j < keys.end; ++j)
-      add_products<R, N>(sum, values + j * value_row, [&](auto r) {
-        return rows.weight[static_cast<index_t>(r) * key_block + j];
-      });
-  };
-  if (rows.range == nullptr) {
-    add_common({0, key_block});
-  } else {
-    // Keys that all rows see, and before and after them those of some rows only.
-    key_range common = rows.range[0];
+  const bool ranged = rows.range != nullptr;
+  const key_range common = ranged ? common_range<R>(rows.range) : key_range{0, key_block};
+  // Keys that all rows see, and before and after them those of some rows only.
+  if (ranged)
     unrolled<R>([&](auto r) {
-      common.begin = std::max(common.begin, rows.range[r].begin);
-      common.end = std::min(common.end, rows.range[r].end);
+      const key_range seen = rows.range[r];
+      add_keys<N>(sum[r], rows.weight + static_cast<index_t>(r) * key_block, values, value_row,
+                  {seen.begin, std::min(seen.end, common.begin)});
     });
-    common.end = std::max(common.begin, common.end);
+  MASLIN_UNROLL_BY_4
+  for (index_t j = common.begin; j < common.end; ++j)
+    add_products<R, N>(sum, values + j * value_row, [&](auto r) {
+      return rows.weight[static_cast<index_t>(r) * key_block + j];
+    });
+  if (ranged)
     unrolled<R>([&](auto r) {
-      const index_t end = std::min(rows.range[r].end, common.begin);
-      for (index_t j = rows.range[r].begin; j < end; ++j) add(r, j);
+      add_keys<N>(sum[r], rows.weight + static_cast<index_t>(r) * key_block, values, value_row,
+                  {common.end, rows.range[r].end});
     });
-    add_common(common);
-    unrolled<R>([&](auto r) {
-      for (index_t j = common.end; j < rows.range[r].end; ++j) add(r, j);
-    });
-  }
   unrolled<R>([&](auto r) {
     const V decay = L::broadcast(rows.decay[r]);
     unrolled<N>([&](auto n) {
