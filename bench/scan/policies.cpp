@@ -112,7 +112,7 @@ void hold(const std::string& title, index_t T, index_t D, int threads, verdict& 
   // A slow moment of a shared machine is no fault of a policy: what looks lost is raced again.
   auto best = all.begin();
   double ratio = 0;
-  for (int times = 0; times == 0 || (times < 6 && ratio > 1.05); ++times) {
+  for (int times = 0; times == 0 || (times < 20 && ratio > 1.05); ++times) {
     race(all, 0.15);
     best = std::min_element(all.begin() + 1, all.end(),
                             [](const auto& a, const auto& b) { return a.seconds < b.seconds; });

@@ -26,10 +26,10 @@ struct bdlru_kernel {
   /// hardware prefetchers follow and far software prefetch slows; rows of 8 gain from the next row alone,
   /// which is asked for while this one waits. Natural order reads rows to and fro, and arithmetic between
   /// loads keeps hardware from running ahead of normalised gates.
-  static constexpr index_t fetch_distance = N != normalise::none               ? 2048
-                                            : M < 4 || Order == gates::natural ? 1024
-                                            : M < 8                            ? 512
-                                                                               : 256;
+  static constexpr index_t fetch_distance = [] {
+    if (N == normalise::none) return M < 4 || Order == gates::natural ? 1024 : M < 8 ? 512 : 256;
+    return M < 8 || maslin::recurrence::costly_weights<N> ? 2048 : 1024;
+  }();
 
   /// A token whose rows are normalised when the step asks for them. Natural gates have been
   /// transposed into lanes; grouped ones are read where they lie.

@@ -26,11 +26,13 @@ struct hlru_kernel {
 
   /// How far ahead of their use gates are asked for, in bytes. Measured: given gates are one stream, which
   /// hardware prefetchers follow and far software prefetch slows; arithmetic between loads keeps them
-  /// from running ahead of normalised ones. With registers of 64 bytes (a Xeon) 2 KiB take 0.94 to 0.98.
-  static constexpr index_t fetch_distance = N != normalise::none || sizeof(simd::native<S>) > 32
-                                                ? 2048
-                                            : M < 8 ? 1024
-                                                    : 512;
+  /// from running ahead of normalised ones, but for many rows of cheap weights. With registers of 64 bytes
+  /// (a Xeon) 2 KiB take 0.94 to 0.98.
+  static constexpr index_t fetch_distance = [] {
+    if (sizeof(simd::native<S>) > 32) return 2048;
+    if (N == normalise::none) return M < 8 ? 1024 : 512;
+    return M < 8 || maslin::recurrence::costly_weights<N> ? 2048 : 1024;
+  }();
 
   /// A token that is read and normalised when the step asks for its row, so that the row is made in
   /// registers and never copied.

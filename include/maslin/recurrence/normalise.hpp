@@ -278,7 +278,7 @@ inline void gate_weights(const V (&z)[K], V (&w)[K]) noexcept {
     const V zero = L::broadcast(typename L::scalar(0));
     each<K>([&](std::size_t k) {
       if constexpr (N == normalise::relu_l1)
-        w[k] = L::clear(z[k] <= zero, z[k]);  // a NaN stays
+        w[k] = L::max(zero, z[k]);  // a NaN stays, and so does -0
       else if constexpr (N == normalise::tanh_l1)
         w[k] = simd::tanh(z[k]);
       else

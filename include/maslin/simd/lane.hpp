@@ -79,8 +79,7 @@ inline void store_first(double* p, int n, __m256d x) noexcept {
 }
 #endif
 
-void cleared();  // the names are there on every target
-void chosen_by_sign();
+void chosen_by_sign();  // the names are there on every target
 void unordered();
 #if defined(__AVX__)
 inline bool unordered(__m256 x, __m256 y) noexcept {
@@ -95,8 +94,6 @@ inline __m256 chosen_by_sign(__m256 x, __m256 yes, __m256 no) noexcept {
 inline __m256d chosen_by_sign(__m256d x, __m256d yes, __m256d no) noexcept {
   return _mm256_blendv_pd(no, yes, x);
 }
-inline __m256 cleared(__m256 where, __m256 x) noexcept { return _mm256_andnot_ps(where, x); }
-inline __m256d cleared(__m256d where, __m256d x) noexcept { return _mm256_andnot_pd(where, x); }
 #endif
 
 }  // namespace detail
@@ -171,15 +168,6 @@ struct lane<xsimd::batch<T, A>> {
       return x;
   }
   static V select(mask m, V yes, V no) noexcept { return xsimd::select(m, yes, no); }
-  /// m ? 0 : x. One operation on AVX2, where g++ makes two of a choice.
-  static V clear(mask m, V x) noexcept {
-    using R = typename V::register_type;
-    using B = typename mask::register_type;
-    if constexpr (requires(B b, R r) { detail::cleared(b, r); })
-      return V(detail::cleared(B(m), R(x)));
-    else
-      return select(m, V(scalar(0)), x);
-  }
   /// x < 0 ? yes : no, and either where x is zero or NaN. One operation on AVX, where g++ makes three of
   /// a choice.
   static V select_negative(V x, V yes, V no) noexcept {
