@@ -28,7 +28,7 @@ struct bdlru_kernel {
   /// loads keeps hardware from running ahead of normalised gates.
   static constexpr index_t fetch_distance = [] {
     if (N == normalise::none) return M < 4 || Order == gates::natural ? 1024 : M < 8 ? 512 : 256;
-    return M < 8 || maslin::recurrence::costly_weights<N> ? 2048 : 1024;
+    return M < 8 || maslin::recurrence::costly_weights<N> ? 2048 : 1280;
   }();
 
   /// A token whose rows are normalised when the step asks for them. Natural gates have been
