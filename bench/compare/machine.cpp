@@ -2,13 +2,14 @@
 
 #include "machine.hpp"
 
+#include "support/origin.hpp"
+
 #include <maslin/core/version.hpp>
 
 #include <Eigen/Core>
 
 #include <unistd.h>
 
-#include <fstream>
 #include <set>
 
 // The build names these; by hand they may be left out.
@@ -27,23 +28,6 @@
 
 namespace bench {
 namespace {
-
-std::string cpu_name() {
-  std::ifstream in("/proc/cpuinfo");
-  for (std::string line; std::getline(in, line);)
-    if (line.rfind("model name", 0) == 0)
-      if (const auto colon = line.find(": "); colon != std::string::npos)
-        return line.substr(colon + 2);
-  return "unknown";
-}
-
-std::string compiler() {
-#if defined(__clang__)
-  return "clang " __clang_version__;
-#else
-  return "g++ " __VERSION__;
-#endif
-}
 
 std::string build_type() {
 #if defined(NDEBUG)

@@ -8,6 +8,7 @@
 #include "recurrences.hpp"
 #include "support/buffer.hpp"
 #include "support/clock.hpp"
+#include "support/origin.hpp"
 
 #include <maslin/maslin.hpp>
 
@@ -146,6 +147,7 @@ void selective_scan(index_t T, int threads) {
 }  // namespace
 
 int main(int count, char** words) {
+  bench::print_origin();
   if (count == 2 && std::strcmp(words[1], "--recurrences") == 0)
     return bench::compare_recurrences() ? 0 : 1;
   const int all = exec::default_threads();

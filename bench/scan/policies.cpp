@@ -9,6 +9,7 @@
 
 #include "grid.hpp"
 #include "support/clock.hpp"
+#include "support/origin.hpp"
 #include "support/synthetic.hpp"
 
 #include <algorithm>
@@ -208,6 +209,7 @@ void for_rows(const F& f) {
 }  // namespace
 
 int main(int count, char** words) {
+  bench::print_origin();
   if (count == 2 && std::strcmp(words[1], "table") == 0) {
     for_rows([]<class Mixer>(const char* family) { print_row<Mixer>(family); });
     return 0;
