@@ -108,7 +108,7 @@ TEMPLATE_TEST_CASE("every word of a lane means the same in registers and in scal
   maslin::test::random from(1);
   const auto same = [](S x, S y) { return same_bytes(x, y) || (std::isnan(x) && std::isnan(y)); };
   bool fma = true, max = true, abs = true, select = true, any = true, carried = true;
-  bool div = true, sqrt = true, negative = true, nan = true;
+  bool div = true, sqrt = true, negative = true, cleared = true, nan = true;
   for (int trial = 0; trial < 5000; ++trial) {
     numbers<V> a, b, c;
     for (int l = 0; l < L::width; ++l) {
@@ -122,7 +122,8 @@ TEMPLATE_TEST_CASE("every word of a lane means the same in registers and in scal
     const auto magnitudes = lanes_of(L::abs(x)), selected = lanes_of(L::select(x < y, y, z));
     const auto steps = lanes_of(maslin::carry_state(x, y, z));
     const auto quotients = lanes_of(L::div(x, y)), roots = lanes_of(L::sqrt(x));
-    const auto chosen = lanes_of(L::select_negative(x, y, z));
+    const auto chosen = lanes_of(L::select_negative(x, y, z)),
+               kept = lanes_of(L::clear_negative(x));
     bool some = false, some_nan = false;
     for (std::size_t l = 0; l < a.size(); ++l) {
       fma = fma && same(fmas[l], scalar::fma(a[l], b[l], c[l]));
@@ -137,6 +138,7 @@ TEMPLATE_TEST_CASE("every word of a lane means the same in registers and in scal
       select = select && same(selected[l], a[l] < b[l] ? b[l] : c[l]);
       if (a[l] < 0 || a[l] > 0)
         negative = negative && same(chosen[l], scalar::select_negative(a[l], b[l], c[l]));
+      cleared = cleared && same(kept[l], a[l] < 0 ? S(0) : a[l]);
       some = some || a[l] < b[l];
       some_nan = some_nan || scalar::any_nan(a[l]);
     }
@@ -152,6 +154,7 @@ TEMPLATE_TEST_CASE("every word of a lane means the same in registers and in scal
   CHECK(select);
   CHECK(any);
   CHECK(negative);
+  CHECK(cleared);
   CHECK(nan);
 }
 

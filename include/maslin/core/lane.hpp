@@ -65,6 +65,7 @@ struct lane<V> {
       return x;
   }
   static constexpr V select(mask m, V yes, V no) noexcept { return m ? yes : no; }
+  static constexpr V clear_negative(V x) noexcept { return x < V(0) ? V(0) : x; }
   static constexpr V select_negative(V x, V yes, V no) noexcept { return x < V(0) ? yes : no; }
   static constexpr bool any_nan(V x) noexcept { return !(x <= x); }
   static constexpr bool any(mask m) noexcept { return m; }

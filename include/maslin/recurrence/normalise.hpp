@@ -275,10 +275,9 @@ inline void gate_weights(const V (&z)[K], V (&w)[K]) noexcept {
   } else if constexpr (N == normalise::sigmoid_l1) {
     detail::sigmoid_weights(z, w);
   } else {
-    const V zero = L::broadcast(typename L::scalar(0));
     each<K>([&](std::size_t k) {
       if constexpr (N == normalise::relu_l1)
-        w[k] = L::max(zero, z[k]);  // a NaN stays, and so does -0
+        w[k] = L::clear_negative(z[k]);
       else if constexpr (N == normalise::tanh_l1)
         w[k] = simd::tanh(z[k]);
       else

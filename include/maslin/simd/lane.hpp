@@ -168,6 +168,15 @@ struct lane<xsimd::batch<T, A>> {
       return x;
   }
   static V select(mask m, V yes, V no) noexcept { return xsimd::select(m, yes, no); }
+  /// x < 0 ? 0 : x: a NaN stays, and so does -0. On x86 the maximum of 0 and x, in this order, is just that.
+  static V clear_negative(V x) noexcept {
+    const V zero(scalar(0));
+#if defined(__SSE2__)
+    return max(zero, x);
+#else
+    return select(x < zero, zero, x);
+#endif
+  }
   /// x < 0 ? yes : no, and either where x is zero or NaN. One operation on AVX, where g++ makes three of
   /// a choice.
   static V select_negative(V x, V yes, V no) noexcept {

@@ -123,6 +123,9 @@ struct lane<simd::twin<V>> {
   [[gnu::always_inline]] static T select(mask m, T yes, T no) noexcept {
     return {L::select(m.first, yes.first, no.first), L::select(m.second, yes.second, no.second)};
   }
+  [[gnu::always_inline]] static T clear_negative(T x) noexcept {
+    return {L::clear_negative(x.first), L::clear_negative(x.second)};
+  }
   [[gnu::always_inline]] static T select_negative(T x, T yes, T no) noexcept {
     return {L::select_negative(x.first, yes.first, no.first),
             L::select_negative(x.second, yes.second, no.second)};
