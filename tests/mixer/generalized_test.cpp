@@ -166,15 +166,20 @@ void check_long_calls(const Case& c, index_t T, index_t E, index_t H = 1) {
 
 TEST_CASE("far rows gathered for a block of tokens give the bytes of a plain loop",
           "[mixer][generalized]") {
-  // Blocks have 64 tokens at the least, and six levels from before them, of a ring of more than 256
-  // KiB: here in the middle of a call, in calls of one block, with levels that begin inside it and a
-  // ring that wraps inside it.
+  // Blocks have 64 tokens at the least, and three levels from before them where rows are narrow, six where
+  // they are wide, of a ring of more than 256 KiB: here in the middle of a call, in calls of one block, with
+  // levels that begin inside it and a ring that wraps inside it.
   const pattern_case<pattern::user<triangle_distance>> triangles{
       {{}}, reference::plain_reads([](index_t k) { return triangle(k); })};
   check_long_calls<float>(triangles, 370, 1029);
   check_long_calls<float>(triangles, 760, 133, 2);
   check_long_calls<double>(triangles, 370, 517);
   check_long_calls<float>(order_case(97), 350, 1027);
+  // Four levels of 2^k from before the last block: rows of 9 registers, and of 5 and a part, which then
+  // go on two tokens at a time.
+  check_long_calls<float>(power2_case(), 4500, 65);
+  check_long_calls<float>(power2_case(), 5400, 41);
+  check_long_calls<double>(power2_case(), 4500, 33);
 }
 
 TEST_CASE("tokens of narrow rows side by side give the bytes of a plain loop",
