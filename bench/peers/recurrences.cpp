@@ -23,22 +23,23 @@ namespace {
 using maslin::bdlru, maslin::diagonal, maslin::gates, maslin::hlru, maslin::normalise;
 namespace exec = maslin::exec;
 
-struct timed_call {
-  std::string policy;
-  std::function<void()> call;
-  double error = 0;
+/// A scan, or a limit: something that tells the seconds of one call of it.
+struct contender {
+  std::string name;
+  std::function<double()> call;
+  double error = 0;  ///< of a scan, as a fraction of what is allowed
   std::vector<double> seconds{};
-};
 
-/// Seconds of one pass over what a call must move, and of triads over as many bytes.
-struct ceilings {
-  std::vector<double> limit, triad, streaming;
-
-  void measure(roofline& r, const work& w) {
-    limit.push_back(r.measure(w, r.fastest(w)).memory);
-    const auto elements = static_cast<index_t>(w.bytes()) / (3 * index_t{sizeof(float)});
-    triad.push_back(r.triad(elements, stores::plain, w.threads));
-    streaming.push_back(r.triad(elements, stores::streaming, w.threads));
+  /// Calls that follow each other for a while, as jax_scans.py times JAX's, so that each finds in the
+  /// caches what it left there itself: the first is not counted, unless it is long and leaves nothing.
+  void take_turn() {
+    constexpr double enough = 0.03, lasting = 0.05;
+    const double first = call();
+    if (first > lasting) {
+      seconds.push_back(first);
+      return;
+    }
+    for (double spent = 0; spent < enough; spent += seconds.back()) seconds.push_back(call());
   }
 };
 
@@ -69,16 +70,18 @@ class comparison {
   template <class Mixer>
   void take(synthetic<Mixer>& data, const char* name, index_t numbers, int threads) {
     auto h = data.mixer().make_state(1);
-    std::vector<timed_call> calls;
+    std::vector<contender> scans;
     const auto with = [&](const char* policy_name, const auto& policy) {
-      calls.push_back({policy_name, [&data, &h, policy] {
+      scans.push_back({policy_name, [&data, &h, policy, threads] {
+                         const double begin = now_of(threads);
                          data.mixer().scan(policy, data.tokens(), data.out(), h);
+                         return now_of(threads) - begin;
                        }});
     };
     with("automatic", exec::automatic{.threads = threads});
     with("sequential", exec::sequential{.threads = threads});
     with("chunked", exec::chunked{.chunk = 0, .threads = threads});
-    for (timed_call& c : calls) {
+    for (contender& c : scans) {
       std::fill_n(data.y.data(), data.y.size(), -1.0f);
       h.reset();
       c.call();
@@ -86,44 +89,51 @@ class comparison {
         c.error = std::max(c.error, data.error(channel));
       if (c.error > 1) {
         std::fprintf(stderr, "%s, M %d, T %td, %s: wrong, %.3g of what is allowed\n", name,
-                     data.order, data.T, c.policy.c_str(), c.error);
+                     data.order, data.T, c.name.c_str(), c.error);
         good_ = false;
       }
     }
-    std::erase_if(calls, [](const timed_call& c) { return c.error > 1; });
-    std::vector<timed_call*> order;
-    for (timed_call& c : calls) order.push_back(&c);
+    std::erase_if(scans, [](const contender& c) { return c.error > 1; });
+
+    // What a call must move in the pattern of the recurrence, and as many bytes in triads.
     const work moved{.elements = data.T * numbers, .rows_read = data.rows_read, .threads = threads};
-    ceilings found;
-    constexpr double budget = 0.3;
+    const auto triad = static_cast<index_t>(moved.bytes()) / (3 * index_t{sizeof(float)});
+    const stores best = limits_.fastest(moved);
+    contender limit{"limit", [&, this] { return limits_.mix(moved, best); }};
+    contender plain{"triad", [&, this] { return limits_.triad(triad, stores::plain, threads); }};
+    contender streaming{"NT triad",
+                        [&, this] { return limits_.triad(triad, stores::streaming, threads); }};
+
+    std::vector<contender*> order{&limit, &plain, &streaming};
+    for (contender& c : scans) order.push_back(&c);
+    constexpr double budget = 1;
     const double begin = now();
-    for (int round = 0; round < 3 || (now() - begin < budget && round < 50); ++round) {
-      if (round < 3) found.measure(limits_, moved);
-      // In another order each time: a third-level cache remembers more than one call.
+    for (int round = 0; round < 3 || (now() - begin < budget && round < 10); ++round) {
+      // In another order each time: a third-level cache remembers more than one contender.
       std::shuffle(order.begin(), order.end(), random_);
-      for (timed_call* c : order) {
-        // Finds in the caches what it leaves there itself; long calls leave nothing there.
-        if (c->seconds.empty() || c->seconds.back() < 0.05) c->call();
-        const double from = now();
-        c->call();
-        c->seconds.push_back(now() - from);
-      }
+      for (contender* c : order) c->take_turn();
     }
-    for (const timed_call& c : calls) print(data, name, numbers, threads, c, found);
+    for (const contender& c : scans)
+      print(data, name, numbers, threads, c,
+            {median(limit.seconds), median(plain.seconds), median(streaming.seconds)});
   }
+
+  /// Seconds of the limits of a call.
+  struct ceilings {
+    double limit, triad, streaming;
+  };
 
   template <class Mixer>
   static void print(const synthetic<Mixer>& data, const char* name, index_t numbers, int threads,
-                    const timed_call& c, const ceilings& of) {
+                    const contender& c, const ceilings& of) {
     using shape = shape_of<Mixer>;
     const char* layout = shape::grouped ? "grouped" : "natural";
     const double seconds = median(c.seconds), bytes = data.bytes();
     std::printf("%s,%d,%td,%td,%d,%s,%s,%.4f,%.4f,%.1f,%.1f,%.1f,%.3f,%.3f,%.3f,%.2g\n", name,
-                data.order, data.T, numbers, threads, layout, c.policy.c_str(), seconds * 1e3,
+                data.order, data.T, numbers, threads, layout, c.name.c_str(), seconds * 1e3,
                 *std::min_element(c.seconds.begin(), c.seconds.end()) * 1e3, bytes / seconds * 1e-9,
-                bytes / median(of.triad) * 1e-9, bytes / median(of.streaming) * 1e-9,
-                median(of.limit) / seconds, median(of.triad) / seconds,
-                median(of.streaming) / seconds, c.error);
+                bytes / of.triad * 1e-9, bytes / of.streaming * 1e-9, of.limit / seconds,
+                of.triad / seconds, of.streaming / seconds, c.error);
     std::fflush(stdout);
   }
 

@@ -185,9 +185,11 @@ class attention_tile {
   }
 
   /// Starts fetching the first values of a block: few rows wait for memory, which would be idle
-  /// while their weights are found. 2 KiB keep it busy for that time.
+  /// while their weights are found. 2 KiB keep it busy for that time, and 1 more what their products ask
+  /// for ahead.
   static void fetch(const C* values, index_t row) noexcept {
-    constexpr index_t line = 64 / index_t{sizeof(C)}, most = 2048 / index_t{sizeof(C)};
+    constexpr index_t bytes = 2048 + (half_storage<C> ? halves_ahead : 0);
+    constexpr index_t line = 64 / index_t{sizeof(C)}, most = bytes / index_t{sizeof(C)};
     for (index_t i = 0; i < std::min(key_block * row, most); i += line)
       __builtin_prefetch(values + i);
   }
