@@ -6,6 +6,7 @@
 
 #include <maslin/mixer/matrix_rows.hpp>
 #include <maslin/simd/math.hpp>
+#include <maslin/simd/spread.hpp>
 
 #include <algorithm>
 #include <type_traits>
@@ -244,36 +245,59 @@ struct delta_kernel {
     // One pointer for all registers: they lie within a panel or fill whole ones.
     constexpr index_t columns = registers * L::width;
     static_assert(matrix::panel_columns % columns == 0 || columns % matrix::panel_columns == 0);
-    S* row = state.at(0, c);
+    S* const row = state.at(0, c);
+    const S* const writes_by = rows.key;
+    const S* const reads_by = rows.query;
+    const S* const next_by = rows.next_key;
     const index_t keys = K, panel = state.panel;
     [[maybe_unused]] index_t apart = 0;
     if constexpr (Next == answers::in_next_columns) apart = rows.next_row - row;
-    MASLIN_UNROLL_BY_4
-    for (index_t i = 0; i < keys; ++i) {
-      const V k = L::broadcast(rows.key[i]);
-      [[maybe_unused]] V q, ahead;
-      if constexpr (Reads) q = L::broadcast(rows.query[i]);
-      if constexpr (Next != answers::nowhere) ahead = L::broadcast(rows.next_key[i]);
-      unrolled<registers>([&](auto r) {
-        constexpr index_t column = static_cast<index_t>(r()) * L::width;
-        S* const at = row + column / matrix::panel_columns * panel + column % matrix::panel_columns;
-        V x = L::load(at);
-        // Before the store, which lies a multiple of 4 KiB away: a load after it would wait for it.
-        if constexpr (Next == answers::in_next_columns)
-          next[r] = L::fma(ahead, L::load(at + apart), next[r]);
-        if constexpr (Decays)
-          x = carry_state(kept, x, k * u[r]);
-        else
-          x = L::fma(k, u[r], x);
-        L::store(at, x);
-        if constexpr (Reads) sum[r] = L::fma(q, x, sum[r]);
-        if constexpr (Next == answers::here) next[r] = L::fma(ahead, x, next[r]);
-      });
-      row += matrix::panel_columns;
+    const auto at_row = [&](index_t i, V ahead) __attribute__((always_inline)) {
+      update_row<V, Decays, Reads, Next>(row + i * matrix::panel_columns, panel, apart,
+                                         writes_by + i, reads_by + i, ahead, kept, u, sum, next);
+    };
+    index_t i = 0;
+    // Loads are short here: two registers of the state, two of that ahead and three numbers.
+    if constexpr (Next == answers::in_next_columns && L::width > 1) {
+      using numbers = simd::spread<V>;
+      for (; i + numbers::count <= keys; i += numbers::count) {
+        const numbers ahead(next_by + i);
+        unrolled<numbers::count>([&](auto j) __attribute__((always_inline)) {
+          at_row(i + static_cast<index_t>(j()), ahead.template at<static_cast<int>(j())>());
+        });
+      }
     }
+    MASLIN_UNROLL_BY_4
+    for (; i < keys; ++i) at_row(i, Next == answers::nowhere ? V{} : L::broadcast(next_by[i]));
     unrolled<registers>([&](auto r) {
       read[r] = sum[r];
       predicted[r] = next[r];
+    });
+  }
+
+  /// The registers at `row` and as many further panels as they fill; `ahead` in all lanes.
+  template <class V, bool Decays, bool Reads, answers Next, std::size_t R>
+  [[gnu::always_inline]] static void update_row(S* row, index_t panel, index_t apart, const S* by,
+                                                const S* read_by, V ahead, V kept, const V (&u)[R],
+                                                V (&sum)[R], V (&next)[R]) noexcept {
+    using L = lane<V>;
+    const V k = L::broadcast(*by);
+    [[maybe_unused]] V q;
+    if constexpr (Reads) q = L::broadcast(*read_by);
+    unrolled<static_cast<int>(R)>([&](auto r) __attribute__((always_inline)) {
+      constexpr index_t column = static_cast<index_t>(r()) * L::width;
+      S* const at = row + column / matrix::panel_columns * panel + column % matrix::panel_columns;
+      V x = L::load(at);
+      // Before the store, which lies a multiple of 4 KiB away: a load after it would wait for it.
+      if constexpr (Next == answers::in_next_columns)
+        next[r] = L::fma(ahead, L::load(at + apart), next[r]);
+      if constexpr (Decays)
+        x = carry_state(kept, x, k * u[r]);
+      else
+        x = L::fma(k, u[r], x);
+      L::store(at, x);
+      if constexpr (Reads) sum[r] = L::fma(q, x, sum[r]);
+      if constexpr (Next == answers::here) next[r] = L::fma(ahead, x, next[r]);
     });
   }
 };
