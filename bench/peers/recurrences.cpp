@@ -15,6 +15,7 @@
 #include <functional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace bench {
@@ -27,19 +28,28 @@ namespace exec = maslin::exec;
 struct contender {
   std::string name;
   std::function<double()> call;
-  double error = 0;  ///< of a scan, as a fraction of what is allowed
-  std::vector<double> seconds{};
+  double error = 0;               ///< of a scan, as a fraction of what is allowed
+  std::vector<double> seconds{};  ///< of every call
+  std::vector<double> turns{};    ///< the median of each turn
 
   /// Calls that follow each other for a while, as jax_scans.py times JAX's, so that each finds in the
   /// caches what it left there itself: the first is not counted, unless it is long and leaves nothing.
   void take_turn() {
     constexpr double enough = 0.03, lasting = 0.05;
+    std::vector<double> times;
     const double first = call();
-    if (first > lasting) {
-      seconds.push_back(first);
-      return;
-    }
-    for (double spent = 0; spent < enough; spent += seconds.back()) seconds.push_back(call());
+    if (first > lasting) times.push_back(first);
+    for (double spent = 0; first <= lasting && spent < enough; spent += times.back())
+      times.push_back(call());
+    seconds.insert(seconds.end(), times.begin(), times.end());
+    turns.push_back(median(std::move(times)));
+  }
+  /// The time of `other` as a fraction of this one's, turn by turn: a shared machine's memory is fast
+  /// now and slow then.
+  [[nodiscard]] double fraction(const contender& other) const {
+    std::vector<double> all;
+    for (std::size_t i = 0; i < turns.size(); ++i) all.push_back(other.turns[i] / turns[i]);
+    return median(std::move(all));
   }
 };
 
@@ -116,13 +126,12 @@ class comparison {
       for (contender* c : order) c->take_turn();
     }
     for (const contender& c : scans)
-      print(data, name, numbers, threads, c,
-            {median(limit.seconds), median(plain.seconds), median(streaming.seconds)});
+      print(data, name, numbers, threads, c, {limit, plain, streaming});
   }
 
-  /// Seconds of the limits of a call.
+  /// The limits of a call.
   struct ceilings {
-    double limit, triad, streaming;
+    const contender &limit, &triad, &streaming;
   };
 
   template <class Mixer>
@@ -134,8 +143,9 @@ class comparison {
     std::printf("%s,%d,%td,%td,%d,%s,%s,%.4f,%.4f,%.1f,%.1f,%.1f,%.3f,%.3f,%.3f,%.2g\n", name,
                 data.order, data.T, numbers, threads, layout, c.name.c_str(), seconds * 1e3,
                 *std::min_element(c.seconds.begin(), c.seconds.end()) * 1e3, bytes / seconds * 1e-9,
-                bytes / of.triad * 1e-9, bytes / of.streaming * 1e-9, of.limit / seconds,
-                of.triad / seconds, of.streaming / seconds, c.error);
+                bytes / median(of.triad.seconds) * 1e-9,
+                bytes / median(of.streaming.seconds) * 1e-9, c.fraction(of.limit),
+                c.fraction(of.triad), c.fraction(of.streaming), c.error);
     std::fflush(stdout);
   }
 
