@@ -43,7 +43,7 @@ TEMPLATE_TEST_CASE("each of the neighbours is in all lanes, and nothing past the
                    "[simd][spread]", float, double) {
   using S = TestType;
   constexpr int count = simd::spread<S>::count;
-  // Numbers that differ in every bit that a shuffle of halves or words could mix up.
+  // No two alike, and of bits that arithmetic would not keep.
   constexpr std::array<S, 4> numbers{S(1.5), std::numeric_limits<S>::quiet_NaN(), S(-0.0),
                                      -std::numeric_limits<S>::infinity()};
   SECTION("at the end of readable memory") {
