@@ -5,6 +5,7 @@
 /// Memory of the benchmarks. Every contender reads and writes the same buffers, 2 MiB aligned and
 /// on huge pages where the system grants them, so that no row wins by luck of the allocator.
 
+#include <maslin/core/aligned.hpp>
 #include <maslin/core/types.hpp>
 
 #include <cstddef>
@@ -13,10 +14,6 @@
 #include <new>
 #include <utility>
 #include <vector>
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 namespace bench {
 
@@ -32,7 +29,7 @@ class pool {
     void* memory = nullptr;
     std::size_t bytes = 0;
   };
-  static constexpr std::size_t alignment = std::size_t{2} << 20;
+  static constexpr std::size_t alignment = maslin::large_page;
 
   [[nodiscard]] static pool& instance() {
     static pool shared;
@@ -53,10 +50,7 @@ class pool {
     }
     void* memory = std::aligned_alloc(alignment, bytes);
     if (memory == nullptr) throw std::bad_alloc();
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    // A refusal leaves ordinary pages, which is slower and nothing worse.
-    static_cast<void>(madvise(memory, bytes, MADV_HUGEPAGE));
-#endif
+    maslin::detail::advise_large_pages(memory, bytes);
     return {memory, bytes};
   }
   void give(const block& b) { free_.push_back(b); }

@@ -226,6 +226,26 @@ TEST_CASE("large calls stream on their own, where they may", "[scan][run][stream
     }
 }
 
+TEST_CASE("one thread streams from fewer bytes on where registers are wide",
+          "[scan][run][streaming]") {
+  auto p = ring<companion_algebra<1>>(1, 3, 5);
+  auto source = p.source();
+  source.may_stream = true;
+  const auto streams = [&](index_t bytes, index_t from) {
+    source.moved_bytes = bytes;
+    return scan::detail::streams(source, from);
+  };
+  constexpr index_t alone = exec::streaming_bytes_alone, all = exec::streaming_bytes;
+  STATIC_REQUIRE(alone ==
+                 (simd::native_width<float> == 16 ? index_t{16} << 20 : index_t{32} << 20));
+  CHECK_FALSE(streams(alone - 1, alone));
+  CHECK(streams(alone, alone));
+  CHECK_FALSE(streams(all - 1, all));
+  CHECK(streams(all, all));
+  source.may_stream = false;
+  CHECK_FALSE(streams(all, alone));
+}
+
 TEST_CASE("numbers of a policy that make no sense are refused", "[scan][run][errors]") {
   constexpr check::caller who{"hlru", "scan"};
   const auto says = [&](const auto& policy) {

@@ -24,11 +24,15 @@ inline constexpr std::size_t large_page = std::size_t{2} << 20;
 
 namespace detail {
 
-/// Asks for large pages; a refusal leaves ordinary ones.
+/// Asks for large pages in memory of which nothing is kept; a refusal leaves ordinary ones. Memory
+/// that was used before has small pages already, which would stay: they are given back, so that the
+/// next write finds large ones.
 inline void advise_large_pages([[maybe_unused]] void* p,
                                [[maybe_unused]] std::size_t bytes) noexcept {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  static_cast<void>(::madvise(p, bytes / large_page * large_page, MADV_HUGEPAGE));
+  const std::size_t whole = bytes / large_page * large_page;
+  if (::madvise(p, whole, MADV_HUGEPAGE) == 0)
+    static_cast<void>(::madvise(p, whole, MADV_DONTNEED));
 #endif
 }
 

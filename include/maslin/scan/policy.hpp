@@ -6,12 +6,13 @@
 
 #include <maslin/core/concepts.hpp>
 #include <maslin/core/types.hpp>
+#include <maslin/simd/lane.hpp>
 
 namespace maslin::inline MASLIN_ABI::exec {
 
 /// How outputs are stored. Always plain: outputs in place, and blocks that lie apart.
 enum class stores {
-  automatic,  ///< streaming when the call moves more than `streaming_bytes`, plain below
+  automatic,  ///< streaming from `streaming_bytes` on, plain below
   plain,      ///< through the cache
   streaming,  ///< past the cache, whole lines only (x86; elsewhere the same as plain)
 };
@@ -19,6 +20,12 @@ enum class stores {
 /// Bytes of tokens and outputs from which `stores::automatic` streams: past a usual last-level
 /// cache.
 inline constexpr index_t streaming_bytes = index_t{32} << 20;
+
+/// The same for a call in order on one thread. Half where registers have 64 bytes: outputs are more
+/// than the second-level cache of such a core by then, and one core writes past the caches faster
+/// than through those that it shares (bench/NOTES.md, threads).
+inline constexpr index_t streaming_bytes_alone =
+    simd::native_width<float> >= 16 ? streaming_bytes / 2 : streaming_bytes;
 
 /// One channel at a time, in numbers, no registers, on the caller's thread: for reading and
 /// debugging. The same bytes as `sequential`.
