@@ -60,7 +60,7 @@ class comparison {
   void add(const char* name, index_t T, index_t numbers) {
     using problem = synthetic<Mixer>;
     const index_t D = numbers / problem::values;
-    // Gates, inputs and outputs here, and as much for the limits.
+    // Gates, inputs and outputs here, and as much for triads.
     const double bytes = 2 * static_cast<double>(T * numbers) * (problem::rows_read + 1) * 4;
     const double memory =
         static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
@@ -107,11 +107,13 @@ class comparison {
     }
     std::erase_if(scans, [](const contender& c) { return c.error > 1; });
 
-    // What a call must move in the pattern of the recurrence, and as many bytes in triads.
+    // What a call must move in the pattern of the recurrence, in its own arrays, and as many bytes in
+    // triads.
     const work moved{.elements = data.T * numbers, .rows_read = data.rows_read, .threads = threads};
     const auto triad = static_cast<index_t>(moved.bytes()) / (3 * index_t{sizeof(float)});
-    const stores best = limits_.fastest(moved);
-    contender limit{"limit", [&, this] { return limits_.mix(moved, best); }};
+    const arrays same{data.numbers_read.data(), data.y.data()};
+    const stores best = limits_.fastest(moved, same);
+    contender limit{"limit", [&, this] { return limits_.mix(moved, best, same); }};
     contender plain{"triad", [&, this] { return limits_.triad(triad, stores::plain, threads); }};
     contender streaming{"NT triad",
                         [&, this] { return limits_.triad(triad, stores::streaming, threads); }};
@@ -120,7 +122,7 @@ class comparison {
     for (contender& c : scans) order.push_back(&c);
     constexpr double budget = 1;
     const double begin = now();
-    for (int round = 0; round < 5 || (now() - begin < budget && round < 10); ++round) {
+    for (int round = 0; round < 9 || (now() - begin < budget && round < 12); ++round) {
       // In another order each time: a third-level cache remembers more than one contender.
       std::shuffle(order.begin(), order.end(), random_);
       for (contender* c : order) c->take_turn();

@@ -150,7 +150,7 @@ void wide(const std::string& title, index_t T, index_t D) {
                         exec::chunked{chunk, threads}));
   all.push_back(timed(p, h, "automatic", exec::automatic{threads}));
   race(all, 2);
-  const double bytes = static_cast<double>(p.gate.size() + p.input.size() + p.y.size()) * 4;
+  const double bytes = static_cast<double>(p.numbers_read.size() + p.y.size()) * 4;
   for (const contender& c : all)
     std::printf("%s, %d threads: %-28s %8.3f ms %6.1f GB/s\n", title.c_str(), threads,
                 c.name.c_str(), c.seconds * 1e3, bytes / c.seconds * 1e-9);

@@ -253,7 +253,15 @@ template <class F>
 
 }  // namespace detail
 
-/// Measures limits. Holds the memory it streams through and keeps it from call to call.
+/// Memory of somebody else to stream through: that of the kernel whose limit it is, so that both find
+/// the same pages and the same numbers in the caches.
+struct arrays {
+  float* in = nullptr;
+  float* out = nullptr;
+};
+
+/// Measures limits. Holds the memory it streams through, where none is lent, and keeps it from call to
+/// call.
 class roofline {
  public:
   /// Each measurement repeats its passes for about this long.
@@ -261,12 +269,12 @@ class roofline {
 
   /// The stores with which what `w` must is streamed in the least time: by medians, as the least of
   /// several noisy times of loops that are equal is faster than any of them is.
-  [[nodiscard]] stores fastest(const work& w) {
+  [[nodiscard]] stores fastest(const work& w, const arrays& lent = {}) {
     if (w.in_place || w.elements == 0) return stores::plain;
     std::pair<double, stores> best{0, stores::plain};
     for (const stores kind : {stores::plain, stores::streaming, stores::fetching}) {
       std::vector<double> times;
-      for (int i = 0; i < 5; ++i) times.push_back(mix(w, kind));
+      for (int i = 0; i < 5; ++i) times.push_back(mix(w, kind, lent));
       const double time = median(std::move(times));
       if (kind == stores::plain || time < best.first) best = {time, kind};
     }
@@ -294,11 +302,12 @@ class roofline {
   }
 
   /// Seconds for one pass of `w.rows_read` rows read to one written.
-  [[nodiscard]] double mix(const work& w, stores kind) {
+  [[nodiscard]] double mix(const work& w, stores kind, const arrays& lent = {}) {
     const int rows = std::clamp(w.rows_read, 1, detail::most_rows);
     const index_t count = w.elements / w.threads / detail::line * detail::line;
-    float* in = reserve(in_, rows * w.elements);
-    float* out = reserve(out_, w.elements);
+    if (w.triad) return triad(w.elements, kind, w.threads, lent);
+    float* in = lent.in ? lent.in : reserve(in_, rows * w.elements);
+    float* out = lent.out ? lent.out : reserve(out_, w.elements);
     const auto one_stream = [&](int thread) {
       constexpr auto all = std::make_index_sequence<detail::most_rows>{};
       const float* from = in + thread * count * rows;
@@ -310,15 +319,15 @@ class roofline {
       else
         detail::mix_pass<stores::fetching>(rows, from, to, count, all);
     };
-    if (w.triad) return triad(w.elements, kind, w.threads);
     const double best = seconds(w.threads, one_stream);
-    return rows == 2 ? std::min(best, triad(w.elements, kind, w.threads)) : best;
+    return rows == 2 ? std::min(best, triad(w.elements, kind, w.threads, lent)) : best;
   }
 
-  [[nodiscard]] double triad(index_t elements, stores kind, int threads = 1) {
+  [[nodiscard]] double triad(index_t elements, stores kind, int threads = 1,
+                             const arrays& lent = {}) {
     const index_t count = elements / threads / detail::line * detail::line;
-    float* in = reserve(in_, 2 * elements);
-    float* out = reserve(out_, elements);
+    float* in = lent.in ? lent.in : reserve(in_, 2 * elements);
+    float* out = lent.out ? lent.out : reserve(out_, elements);
     return seconds(threads, [&](int thread) {
       const index_t at = thread * count;
       if (kind == stores::plain)
