@@ -25,12 +25,10 @@ struct bdlru_kernel {
   /// How far ahead of their use gates are asked for, in bytes. Measured: given gates are one stream, which
   /// hardware prefetchers follow and far software prefetch slows; rows of 8 gain from the next row alone,
   /// which is asked for while this one waits. Natural order reads rows to and fro, and arithmetic between
-  /// loads keeps hardware from running ahead of normalised gates, less so in many rows of cheap weights,
-  /// which were measured with registers of 32 bytes.
+  /// loads keeps hardware from running ahead of normalised gates, less so in many rows of cheap weights.
   static constexpr index_t fetch_distance = [] {
     if (N == normalise::none) return M < 4 || Order == gates::natural ? 1024 : M < 8 ? 512 : 256;
-    const bool many = M >= 8 && sizeof(simd::native<S>) <= 32;
-    return many && !maslin::recurrence::costly_weights<N> ? 1280 : 2048;
+    return M >= 8 && !maslin::recurrence::costly_weights<N> ? 1280 : 2048;
   }();
 
   /// A token whose rows are normalised when the step asks for them. Natural gates have been
@@ -59,7 +57,7 @@ struct bdlru_kernel {
             return (bytes + simd::cache_line - 1) / simd::cache_line;
           };
           for (index_t n = line(i * row_bytes); n < line((i + 1) * row_bytes); ++n)
-            simd::prefetch_ahead<simd::cache_line, fetch_distance>(
+            simd::prefetch_row<simd::cache_line, fetch_distance>(
                 reinterpret_cast<const char*>(fetch) + n * simd::cache_line);
         }
       each<M + 1>([&](int k) {
@@ -227,7 +225,7 @@ struct bdlru_kernel {
     const S* row = input + t * input_time + c * values_apart();
     if constexpr (lane<V>::width > 1)
       if (fetch)
-        simd::prefetch_ahead<lane<V>::width * M* static_cast<index_t>(sizeof(S)), fetch_distance>(
+        simd::prefetch_row<lane<V>::width * M* static_cast<index_t>(sizeof(S)), fetch_distance>(
             row);
     simd::load_columns<V, M>(row, values_apart(), n, v);
   }

@@ -233,8 +233,8 @@ struct diagonal {
         // Measured: nearer than other mixers fetch, as little is done between loads.
         constexpr index_t distance =
             parts == 1 && Form != maslin::decay::log ? 1024 : simd::fetch_ahead;
-        if (gate_time != 0) simd::prefetch_ahead<bytes, distance>(gates);
-        simd::prefetch_ahead<bytes, distance>(inputs);
+        if (gate_time != 0) simd::prefetch_row<bytes, distance>(gates);
+        simd::prefetch_row<bytes, distance>(inputs);
       }
       if constexpr (parts == 2) {
         V a[2], b[2];
@@ -264,8 +264,8 @@ struct diagonal {
     /// a function that only prefetches for one without effect.
     [[gnu::always_inline]] void fetch_line(index_t t, index_t c) const noexcept {
       constexpr index_t distance = Form == maslin::decay::value ? 512 : 1024;
-      simd::prefetch_ahead<simd::cache_line, distance>(gate + t * gate_time + c);
-      simd::prefetch_ahead<simd::cache_line, distance>(input + t * input_time + c);
+      simd::prefetch_row<simd::cache_line, distance>(gate + t * gate_time + c);
+      simd::prefetch_row<simd::cache_line, distance>(input + t * input_time + c);
     }
     [[nodiscard]] R* y(index_t t, index_t c) const noexcept {
       return out + t * out_time + parts * c;

@@ -26,10 +26,8 @@ struct hlru_kernel {
 
   /// How far ahead of their use gates are asked for, in bytes. Measured: given gates are one stream, which
   /// hardware prefetchers follow and far software prefetch slows; arithmetic between loads keeps them
-  /// from running ahead of normalised ones, but for many rows of cheap weights. With registers of 64 bytes
-  /// (a Xeon) 2 KiB take 0.94 to 0.98.
+  /// from running ahead of normalised ones, but for many rows of cheap weights.
   static constexpr index_t fetch_distance = [] {
-    if (sizeof(simd::native<S>) > 32) return 2048;
     if (N == normalise::none) return M < 8 ? 1024 : 512;
     return M < 8 || maslin::recurrence::costly_weights<N> ? 2048 : 1024;
   }();
@@ -171,8 +169,8 @@ struct hlru_kernel {
   template <class V, bool Gates = true>
   [[gnu::always_inline]] void fetch_ahead(index_t t, index_t c) const noexcept {
     constexpr index_t bytes = lane<V>::width * static_cast<index_t>(sizeof(S));
-    if constexpr (Gates) simd::prefetch_ahead<bytes*(M + 1), fetch_distance>(gates_from<V>(t, c));
-    simd::prefetch_ahead<bytes, fetch_distance>(input + t * input_time + c);
+    if constexpr (Gates) simd::prefetch_row<bytes*(M + 1), fetch_distance>(gates_from<V>(t, c));
+    simd::prefetch_row<bytes, fetch_distance>(input + t * input_time + c);
   }
   template <class V, class N_>
   void emit(S* to, index_t, N_ n, const typename algebra<V>::state& h) const noexcept {
