@@ -24,10 +24,11 @@ template <class S, int M, normalise N, gates Order, bool Packed>
 struct bdlru_kernel {
   /// How far ahead of their use gates are asked for, in bytes. Measured: given gates are one stream, which
   /// hardware prefetchers follow and far software prefetch slows; rows of 8 gain from the next row alone,
-  /// which is asked for while this one waits. Natural order reads rows to and fro, and arithmetic between
+  /// which is asked for while this one waits. Natural order turns rows as it reads them, and arithmetic between
   /// loads keeps hardware from running ahead of normalised gates, less so in many rows of cheap weights.
   static constexpr index_t fetch_distance = [] {
-    if (N == normalise::none) return M < 4 || Order == gates::natural ? 1024 : M < 8 ? 512 : 256;
+    if (N == normalise::none && Order == gates::natural) return M < 8 ? 1536 : 1792;
+    if (N == normalise::none) return M < 4 ? 1024 : M < 8 ? 512 : 256;
     return M >= 8 && !maslin::recurrence::costly_weights<N> ? 1280 : 2048;
   }();
 

@@ -25,9 +25,11 @@ struct hlru_kernel {
                                      maslin::recurrence::write_side_companion<V, M>>;
 
   /// How far ahead of their use gates are asked for, in bytes. Measured: given gates are one stream, which
-  /// hardware prefetchers follow and far software prefetch slows; arithmetic between loads keeps them
-  /// from running ahead of normalised ones, but for many rows of cheap weights.
+  /// hardware prefetchers follow and far software prefetch slows, unless rows are turned as they are read;
+  /// arithmetic between loads keeps them from running ahead of normalised ones, but for many rows of cheap
+  /// weights.
   static constexpr index_t fetch_distance = [] {
+    if (N == normalise::none && Order == gates::natural) return 1536;
     if (N == normalise::none) return M < 8 ? 1024 : 512;
     return M < 8 || maslin::recurrence::costly_weights<N> ? 2048 : 1024;
   }();
