@@ -2,10 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times JAX's scans on the CPU on the recurrences of `side_by_side --recurrences`, at 1 thread and at all.
 
-usage: jax_scans.py [--ours ours.csv] [--jax jax.csv] [--threads 1,16] [--only REGEX] [--all]
+usage: jax_scans.py [--run side_by_side | --ours ours.csv] [--jax jax.csv] [--threads 1,16] [--only REGEX] [--all]
 
-  jax_scans.py > jax.csv                       times JAX; needs jax and numpy
-  jax_scans.py --ours ours.csv                 times JAX and prints both tables joined, in Markdown
+  jax_scans.py --run build/compare/bin/side_by_side
+                                               times both, one recurrence and order after the other, since a
+                                               shared machine's memory is fast now and slow then, and prints
+                                               both tables joined, in Markdown; needs jax and numpy
+  jax_scans.py > jax.csv                       times JAX
+  jax_scans.py --ours ours.csv                 times JAX and joins
   jax_scans.py --ours ours.csv --jax jax.csv   joins two tables that are there; needs neither
 
 ours.csv is the output of side_by_side --recurrences. Gates are given, numbers are float32, one sequence:
@@ -314,6 +318,28 @@ def measure(threads, only, take_all, out):
     return rows
 
 
+def run(program, only):
+    """The rows of side_by_side whose names `only` fits."""
+    with subprocess.Popen([program, "--recurrences", only], stdout=subprocess.PIPE, text=True,
+                          env=dict(os.environ, OMP_PROC_BIND="true")) as child:
+        rows = list(csv.DictReader(child.stdout))
+    if child.returncode != 0:
+        raise SystemExit(f"{program} ended with {child.returncode}")
+    return rows
+
+
+def in_turn(program, threads, only, take_all):
+    """Rows of ours and of JAX, recurrence by recurrence."""
+    ours, jax = [], []
+    names = ["{} M{} T{} D{}".format(*case) for case in cases()]
+    chosen = [name for name in names if re.search(only, name)]
+    for family in dict.fromkeys(name[:name.index(" T")] for name in chosen):
+        these = "^(" + "|".join(name for name in chosen if name.startswith(family + " ")) + ")$"
+        ours += run(program, these)
+        jax += measure(threads, these, take_all, sys.stderr)
+    return ours, jax
+
+
 def key_of(row):
     return tuple(row[name] for name in KEY)
 
@@ -348,6 +374,7 @@ def read(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", metavar="PROGRAM", help="side_by_side, to be timed in turn")
     parser.add_argument("--ours", metavar="CSV", help="output of side_by_side --recurrences")
     parser.add_argument("--jax", metavar="CSV", help="output of an earlier run: JAX is not timed")
     parser.add_argument("--threads", help="numbers of threads, with commas; default 1 and all")
@@ -360,6 +387,9 @@ def main():
     everything = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = ([int(n) for n in given.threads.split(",")] if given.threads
                else sorted({1, everything}))
+    if given.run:
+        print(join(*in_turn(given.run, threads, given.only, given.all)))
+        return None
     jax = (read(given.jax) if given.jax
            else measure(threads, given.only, given.all, sys.stderr if given.ours else sys.stdout))
     if given.ours:

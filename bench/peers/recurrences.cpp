@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <functional>
 #include <random>
+#include <regex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,18 +56,22 @@ struct contender {
 
 class comparison {
  public:
+  explicit comparison(const std::string& only) : only_(only) {}
+
   /// One recurrence at T tokens of `numbers` numbers of state, with 1 thread and all.
   template <class Mixer>
   void add(const char* name, index_t T, index_t numbers) {
     using problem = synthetic<Mixer>;
+    const std::string full = std::string(name) + " M" + std::to_string(problem::order) + " T" +
+                             std::to_string(T) + " D" + std::to_string(numbers);
+    if (!std::regex_search(full, only_)) return;
     const index_t D = numbers / problem::values;
     // Gates, inputs and outputs here, and as much for triads.
     const double bytes = 2 * static_cast<double>(T * numbers) * (problem::rows_read + 1) * 4;
     const double memory =
         static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
     if (bytes > memory / 2) {
-      std::fprintf(stderr, "%s, M %d, T %td, D %td: left out for want of memory\n", name,
-                   problem::order, T, numbers);
+      std::fprintf(stderr, "%s: left out for want of memory\n", full.c_str());
       return;
     }
     problem data(T, D);
@@ -151,6 +156,7 @@ class comparison {
     std::fflush(stdout);
   }
 
+  std::regex only_;
   roofline limits_;
   std::mt19937 random_{7};
   bool good_ = true;
@@ -166,11 +172,11 @@ void add_orders(comparison& all, index_t T) {
 
 }  // namespace
 
-bool compare_recurrences() {
+bool compare_recurrences(const std::string& only) {
   std::printf(
       "recurrence,M,T,D,threads,layout,policy,ms,best_ms,gb_per_s,triad_gb_per_s,"
       "streaming_triad_gb_per_s,of_limit,of_triad,of_streaming_triad,error\n");
-  comparison all;
+  comparison all(only);
   all.add<diagonal<float>>("diagonal", 4096, 1024);
   all.add<diagonal<float>>("diagonal", 65536, 256);
   all.add<diagonal<float>>("diagonal", 65536, 1024);

@@ -2,7 +2,7 @@
 
 /// \file
 /// Times of mixers at 1 thread and at all, at the sizes of pytorch.py beside this file; with
-/// `--recurrences` those of jax_scans.py instead, verified, with limits. `compare` is where kernels
+/// `--recurrences [REGEX]` those of jax_scans.py instead, verified, with limits. `compare` is where kernels
 /// are verified and measured against limits.
 
 #include "recurrences.hpp"
@@ -148,8 +148,8 @@ void selective_scan(index_t T, int threads) {
 
 int main(int count, char** words) {
   bench::print_origin();
-  if (count == 2 && std::strcmp(words[1], "--recurrences") == 0)
-    return bench::compare_recurrences() ? 0 : 1;
+  if (count > 1 && count < 4 && std::strcmp(words[1], "--recurrences") == 0)
+    return bench::compare_recurrences(count == 3 ? words[2] : "") ? 0 : 1;
   const int all = exec::default_threads();
   for (const int threads : {1, all}) {
     for (const index_t T : {1024, 4096}) prefill(T, threads);

@@ -263,7 +263,7 @@ struct diagonal {
     /// Measured: nearer than tokens fetch, as nothing is computed meanwhile. Inlined by force: g++ takes
     /// a function that only prefetches for one without effect.
     [[gnu::always_inline]] void fetch_line(index_t t, index_t c) const noexcept {
-      constexpr index_t distance = Form == maslin::decay::value ? 512 : 1024;
+      constexpr index_t distance = Form == maslin::decay::value ? 384 : 1024;
       simd::prefetch_row<simd::cache_line, distance>(gate + t * gate_time + c);
       simd::prefetch_row<simd::cache_line, distance>(input + t * input_time + c);
     }
