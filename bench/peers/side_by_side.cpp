@@ -150,6 +150,10 @@ int main(int count, char** words) {
   bench::print_origin();
   if (count > 1 && count < 4 && std::strcmp(words[1], "--recurrences") == 0)
     return bench::compare_recurrences(count == 3 ? words[2] : "") ? 0 : 1;
+  if (count > 1) {
+    std::fprintf(stderr, "usage: side_by_side [--recurrences [REGEX]]\n");
+    return 2;
+  }
   const int all = exec::default_threads();
   for (const int threads : {1, all}) {
     for (const index_t T : {1024, 4096}) prefill(T, threads);

@@ -7,6 +7,7 @@
 #include <maslin/simd/lane.hpp>
 
 #include <cstddef>
+#include <numeric>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -47,12 +48,24 @@ void check_load(const guarded& memory, index_t stride, Count count, report<V>& w
     for (int r = 0; r < n; ++r)
       for (int c = 0; c < C; ++c) rows[r * stride + c] = entry<S>(r, c);
     V columns[std::size_t(C)];
+    const auto compare = [&](const char* what) {
+      S lanes[std::size_t(lane<V>::width)];
+      for (int c = 0; c < C; ++c) {
+        lane<V>::store(lanes, columns[c]);
+        for (int r = 0; r < n; ++r)
+          if (lanes[r] != entry<S>(r, c)) wrong.add(what, C, stride, n);
+      }
+    };
     simd::load_columns<V, C>(rows, stride, count, columns);
-    S lanes[std::size_t(lane<V>::width)];
-    for (int c = 0; c < C; ++c) {
-      lane<V>::store(lanes, columns[c]);
-      for (int r = 0; r < n; ++r)
-        if (lanes[r] != entry<S>(r, c)) wrong.add("load_columns", C, stride, n);
+    compare("load_columns");
+    if constexpr (simd::loads_registers<V, C, Count>) {
+      std::vector<int> calls;
+      for (V& column : columns) column = lane<V>::broadcast(S(0));
+      simd::load_columns<V, C>(rows, stride, columns, [&](int q) { calls.push_back(q); });
+      compare("load_columns, with calls between");
+      std::vector<int> expected(std::size_t(C / lane<V>::width));
+      std::iota(expected.begin(), expected.end(), 0);
+      if (calls != expected) wrong.add("calls between", C, stride, n);
     }
   }
 }

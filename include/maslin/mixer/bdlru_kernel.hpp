@@ -27,10 +27,19 @@ struct bdlru_kernel {
   /// which is asked for while this one waits. Natural order turns rows as it reads them, and arithmetic between
   /// loads keeps hardware from running ahead of normalised gates, less so in many rows of cheap weights.
   static constexpr index_t fetch_distance = [] {
-    if (N == normalise::none && Order == gates::natural) return M < 8 ? 1536 : 1792;
+    if (Order == gates::natural && !maslin::recurrence::costly_weights<N> &&
+        (N == normalise::none || M >= 7))
+      return M > 8 ? 3072 : M > 4 && M < 8 ? 1280 : 1536;
     if (N == normalise::none) return M < 4 ? 1024 : M < 8 ? 512 : 256;
     return M >= 8 && !maslin::recurrence::costly_weights<N> ? 1280 : 2048;
   }();
+
+  /// True if natural gates of V are turned a register of every block at a time, lines to come being asked
+  /// for in between.
+  template <class V, class N_>
+  static constexpr bool turns_registers =
+      Order == gates::natural&& M <= 8 && simd::loads_registers<V, M*(M + 1), N_> &&
+      !maslin::recurrence::raised_later<N>;
 
   /// A token whose rows are normalised when the step asks for them. Natural gates have been
   /// transposed into lanes; grouped ones are read where they lie.
@@ -215,11 +224,24 @@ struct bdlru_kernel {
   }
   template <class V, class N_>
   void gates_of(index_t t, index_t c, N_ n, lazy_token<V, N_>& u) const noexcept {
-    u.fetch = fetch ? gates_from<V>(t, c) : nullptr;
-    if constexpr (Order == gates::natural)
-      simd::load_columns<V, M*(M + 1)>(gates_from<V>(t, c), gates_apart(), n, u.gate);
-    else
+    const S* const from = gates_from<V>(t, c);
+    u.fetch = fetch ? from : nullptr;
+    if constexpr (Order != gates::natural) {
       u.gate = {{gate + t * gate_time, gates_apart(), group_shift}, c, n};
+    } else if constexpr (turns_registers<V, N_>) {
+      // Turning takes longer than the arithmetic: what comes next is asked for between its parts.
+      constexpr index_t part = lane<V>::width * lane<V>::width,
+                        line = simd::cache_line / static_cast<index_t>(sizeof(S));
+      simd::load_columns<V, M*(M + 1)>(
+          from, gates_apart(), u.gate, [&](index_t q) __attribute__((always_inline)) {
+            if (!fetch) return;
+            for (index_t i = q * part; i < (q + 1) * part; i += line)
+              simd::prefetch_row<simd::cache_line, fetch_distance>(from + i);
+          });
+      u.fetch = nullptr;
+    } else {
+      simd::load_columns<V, M*(M + 1)>(from, gates_apart(), n, u.gate);
+    }
   }
   template <class V, class N_>
   void values(index_t t, index_t c, N_ n, V (&v)[static_cast<std::size_t>(M)]) const noexcept {

@@ -28,10 +28,10 @@ inline constexpr bool paired_rows = lane<V>::width == 2 * piece<typename lane<V>
                                     std::is_same_v<Count, all_lanes<V>>;
 
 /// Rows r and r + K of K columns, low and high half of w[r], from registers of memory: for each r two
-/// neighbours in a row of 2 K columns, or two rows of K.
-template <class V, int C>
+/// neighbours in a row of 2 K columns, or two rows of K. Calls between(q) after register q of every row.
+template <class V, int C, class F>
 inline void load_paired(const typename lane<V>::scalar* p, index_t apart,
-                        V (&out)[static_cast<std::size_t>(C)]) noexcept {
+                        V (&out)[static_cast<std::size_t>(C)], const F& between) noexcept {
   using S = typename lane<V>::scalar;
   constexpr int W = lane<V>::width, K = piece<S>;
   const auto at = [&](index_t i) {
@@ -61,6 +61,7 @@ inline void load_paired(const typename lane<V>::scalar* p, index_t apart,
       });
       turn(first, q * W);
       turn(second, q * W + K);
+      between(q);
     });
   }
 }
@@ -191,7 +192,7 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Coun
   } else if constexpr (C >= detail::piece<S>) {
     constexpr int K = detail::piece<S>;
     if constexpr (detail::paired_rows<V, C, Count>)
-      if (C > K || stride == C) return detail::load_paired<V, C>(p, stride, out);
+      if (C > K || stride == C) return detail::load_paired<V, C>(p, stride, out, [](int) {});
     detail::with_stride<C>(stride, [&](auto apart) {
       load_columns_of<V, C>(
           [&](int r) {
@@ -230,6 +231,19 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Coun
       for (int c = 0; c < C; ++c) columns[c][r] = p[(r < n ? r : n - 1) * stride + c];
     for (int c = 0; c < C; ++c) out[c] = L::load(columns[c]);
   }
+}
+
+/// True if rows of C numbers are read a register at a time, C / W registers each.
+template <class V, int C, class Count>
+inline constexpr bool loads_registers = C > lane<V>::width&& detail::paired_rows<V, C, Count>;
+
+/// load_columns of such rows, which calls between(q) after register q of every row has been turned: for
+/// what memory can do meanwhile.
+template <class V, int C, class F>
+  requires(loads_registers<V, C, all_lanes<V>>)
+inline void load_columns(const typename lane<V>::scalar* p, index_t stride,
+                         V (&out)[static_cast<std::size_t>(C)], const F& between) noexcept {
+  detail::load_paired<V, C>(p, stride, out, between);
 }
 
 /// True if `store_columns` can write whole registers of rows of C numbers past the cache.
