@@ -235,7 +235,8 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Coun
 
 /// True if rows of C numbers are read a register at a time, C / W registers each.
 template <class V, int C, class Count>
-inline constexpr bool loads_registers = C > lane<V>::width&& detail::paired_rows<V, C, Count>;
+inline constexpr bool loads_registers =
+    !is_twin<V> && C > lane<V>::width&& detail::paired_rows<V, C, Count>;
 
 /// load_columns of such rows, which calls between(q) after register q of every row has been turned: for
 /// what memory can do meanwhile.
