@@ -12,7 +12,7 @@ namespace maslin::inline MASLIN_ABI::exec {
 
 /// How outputs are stored. Always plain: outputs in place, and blocks that lie apart.
 enum class stores {
-  automatic,  ///< streaming from `streaming_bytes` on, plain below
+  automatic,  ///< streaming from `streaming_bytes` on, of one thread `streaming_bytes_alone`; plain below
   plain,      ///< through the cache
   streaming,  ///< past the cache, whole lines only (x86; elsewhere the same as plain)
 };
@@ -21,9 +21,8 @@ enum class stores {
 /// cache.
 inline constexpr index_t streaming_bytes = index_t{32} << 20;
 
-/// The same for a call in order on one thread. Half where registers have 64 bytes: outputs are more
-/// than the second-level cache of such a core by then, and one core writes past the caches faster
-/// than through those that it shares (bench/NOTES.md, threads).
+/// The same for a call in order on one thread. Half where registers have 64 bytes: one such core writes
+/// past the caches faster than through those that it shares (bench/NOTES.md, Rows of gates).
 inline constexpr index_t streaming_bytes_alone =
     simd::native_width<float> >= 16 ? streaming_bytes / 2 : streaming_bytes;
 

@@ -110,11 +110,11 @@ void with_lanes_of(const Source& source, const F& f) {
   return threads == 0 ? exec::default_threads() : threads;
 }
 
-/// True if a call leaves outputs past the cache where nobody says.
+/// True if a call leaves outputs past the cache where nobody says; `alone`: in order on one thread.
 template <class Source>
-[[nodiscard]] bool streams(const Source& source,
-                           index_t from_bytes = exec::streaming_bytes) noexcept {
-  return source.may_stream && source.moved_bytes >= from_bytes;
+[[nodiscard]] bool streams(const Source& source, bool alone = false) noexcept {
+  return source.may_stream &&
+         source.moved_bytes >= (alone ? exec::streaming_bytes_alone : exec::streaming_bytes);
 }
 
 template <class Source, class State>
@@ -137,10 +137,9 @@ void run_on(Executor& where, const exec::sequential& policy, const Source& sourc
   const index_t groups = (channels + state_lanes - 1) / state_lanes;
   const index_t run = (groups + runs - 1) / runs * state_lanes;
   runs = (channels + run - 1) / run;
-  const bool streaming =
-      policy.store == exec::stores::automatic
-          ? streams(source, threads == 1 ? exec::streaming_bytes_alone : exec::streaming_bytes)
-          : source.may_stream && policy.store == exec::stores::streaming;
+  const bool streaming = policy.store == exec::stores::automatic
+                             ? streams(source, threads == 1)
+                             : source.may_stream && policy.store == exec::stores::streaming;
   with_lanes_of(source, [&]<class V>(std::type_identity<V>) {
     where.run(sequences * runs, [&](index_t i) {
       const index_t b = i / runs, begin = i % runs * run;
