@@ -172,3 +172,27 @@ TEMPLATE_TEST_CASE("two half registers come from two places, or zeros from none"
     }
   }
 }
+
+TEMPLATE_TEST_CASE("halves that lie one after another are read in whole registers",
+                   "[simd][columns][guard]", simd::native<float>, simd::native<double>) {
+  using S = typename lane<TestType>::scalar;
+  constexpr int W = lane<TestType>::width, half = W / 2;
+  if constexpr (W >= 4) [&]<int... K>(std::integer_sequence<int, K...>) {
+      const auto check = [&]<int N>(std::integral_constant<int, N>) {
+        const guarded memory(N);
+        S* p = memory.back<S>(N * W);
+        for (int i = 0; i < N * W; ++i) p[i] = entry<S>(i / half, i % half);
+        TestType out[std::size_t(N)];
+        simd::load_all_halves<TestType, N>(p, out);
+        for (int k = 0; k < N; ++k) {
+          S lanes[std::size_t(W)];
+          lane<TestType>::store(lanes, out[k]);
+          CAPTURE(N, k);
+          CHECK(std::memcmp(lanes, p + k * half, sizeof(S) * half) == 0);
+          CHECK(std::memcmp(lanes + half, p + (N + k) * half, sizeof(S) * half) == 0);
+        }
+      };
+      (check(std::integral_constant<int, K + 1>{}), ...);
+    }
+  (std::make_integer_sequence<int, 9>{});
+}

@@ -88,6 +88,7 @@ struct hlru_kernel {
       maslin::recurrence::bundled_weights<N, std::size_t{M} + 1> ? M + 1 : 0;
   // A sigmoid is one long chain of operations.
   static constexpr bool twins = M == 1 && N == normalise::softmax;
+  static constexpr bool output_is_newest = !twins;
   static constexpr bool wide_lanes = true;
   static constexpr int arrays = 2;
   /// Gates are what a run reads most of: it is worth a thread if they are.
@@ -150,7 +151,7 @@ struct hlru_kernel {
       simd::load_columns<V, M + 1>(gate + t * gate_time + c * gate_step, gate_step, n, z);
     } else {
       const layout::grouped_gates<S> grouped{gate + t * gate_time, gate_step, group_shift};
-      each<M + 1>([&](int k) { z[k] = grouped.template load<V>(c, n, k); });
+      grouped.template load_all<V, M + 1>(c, n, z);
     }
   }
   template <class V, class N_>

@@ -18,6 +18,7 @@
 #include <maslin/simd/columns.hpp>
 
 #include <bit>
+#include <type_traits>
 
 namespace maslin::inline MASLIN_ABI {
 
@@ -72,6 +73,15 @@ struct grouped_gates {
       else
         return lane<V>::load(at);
     }
+  }
+
+  /// Gates 0 .. K - 1, all that a channel has. Registers of two groups that lie side by side are read whole.
+  template <class V, int K, class N>
+  void load_all(index_t c, N n, V (&z)[static_cast<std::size_t>(K)]) const noexcept {
+    constexpr index_t L = default_group;
+    if constexpr (!simd::is_twin<V> && lane<V>::width == 2 * L && std::is_same_v<N, all_lanes<V>>)
+      if (step == K * L) return simd::load_all_halves<V, K>(first + c * K, z);
+    each<K>([&](int k) { z[k] = load<V>(c, n, k); });
   }
 
  private:

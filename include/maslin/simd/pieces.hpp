@@ -132,17 +132,18 @@ inline void scatter_pieces(vector_t<S, Width> x, const Address& address, int fir
   }
 }
 
-/// Half registers side by side: the lower halves of a and b, or the upper ones.
-template <int Width, bool Upper>
+/// Half registers side by side: a half of a, then a half of b, the lower one or the upper one of each.
+template <int Width, bool OfA, bool OfB>
 struct halves {
   static constexpr int at(int i) {
-    const int within = i % (Width / 2) + (Upper ? Width / 2 : 0);
-    return i < Width / 2 ? within : Width + within;
+    const bool second = i >= Width / 2;
+    const int within = i % (Width / 2) + ((second ? OfB : OfA) ? Width / 2 : 0);
+    return second ? Width + within : within;
   }
 };
-template <bool Upper, class S, int Width, class R>
+template <bool UpperA, class S, int Width, bool UpperB = UpperA, class R>
 [[nodiscard]] inline R side_by_side(R a, R b) noexcept {
-  return shuffle<halves<Width, Upper>>(a, b, std::make_integer_sequence<int, Width>{});
+  return shuffle<halves<Width, UpperA, UpperB>>(a, b, std::make_integer_sequence<int, Width>{});
 }
 
 }  // namespace maslin::inline MASLIN_ABI::simd::detail

@@ -71,7 +71,11 @@ template <class S>
 inline void stream_line(S* to, const S* from) noexcept {
   const auto* source = reinterpret_cast<const char*>(from);
   auto* target = reinterpret_cast<char*>(to);
-#if defined(__AVX__)
+#if defined(__AVX512F__)
+  __m512i bits;
+  std::memcpy(&bits, source, sizeof bits);
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(target), bits);
+#elif defined(__AVX__)
   for (int half = 0; half < 2; ++half) {
     __m256i bits;
     std::memcpy(&bits, source + 32 * half, sizeof bits);
