@@ -5,6 +5,7 @@
 /// A small kernel for the schedules: its tokens are arrays of ready numbers, its numbers may be
 /// unsigned integers, over which every schedule is exact. Beside it stand the naive loops.
 
+#include <maslin/core/aligned.hpp>
 #include <maslin/core/types.hpp>
 #include <maslin/recurrence/block.hpp>
 #include <maslin/recurrence/companion.hpp>
@@ -70,6 +71,12 @@ struct block_algebra {
   }
 };
 
+/// The same algebra where a kernel says that its output is the newest of its numbers.
+template <class Algebra>
+struct showing : Algebra {
+  static constexpr bool output_is_newest = true;
+};
+
 /// The same algebra where a kernel does not say that its tokens widen: maps of one channel at a time.
 template <class Algebra>
 struct one_by_one : Algebra {
@@ -87,6 +94,7 @@ struct array_kernel {
   static constexpr int order = Algebra::order, outputs = Algebra::outputs;
   static constexpr index_t token_size = sizeof(typename recurrence<S>::token) / sizeof(S);
   static constexpr bool wide_lanes = !requires { Algebra::wide_lanes; };
+  static constexpr bool output_is_newest = requires { requires Algebra::output_is_newest; };
   static constexpr int arrays = 1;
 
   const S* numbers;
@@ -203,7 +211,7 @@ class problem {
   }
   [[nodiscard]] state initial() const { return initial_; }
   [[nodiscard]] const state& final_state() const { return final_; }
-  [[nodiscard]] const std::vector<S>& out() const { return out_; }
+  [[nodiscard]] const maslin::aligned_vector<S>& out() const { return out_; }
 
   void clear() { out_.assign(out_.size(), unwritten); }
   /// Every byte of the outputs, of what lies between them, and of the state.
@@ -217,7 +225,8 @@ class problem {
   static constexpr S unwritten = static_cast<S>(77777);
 
   index_t out_time_, shift_;
-  std::vector<S> numbers_, want_, out_;
+  std::vector<S> numbers_;
+  maslin::aligned_vector<S> want_, out_;  // begin a cache line
   state initial_, final_;
 };
 

@@ -173,7 +173,7 @@ std::pair<std::vector<float>, std::vector<float>> outcome_of(index_t T, index_t 
   race.run(where, tasks, memory.data());
   std::vector<float> state(std::size_t(D * Algebra::order));
   h.copy_to(maslin::row_major(state.data(), 1, D, Algebra::order));
-  return {p.out(), state};
+  return {std::vector<float>(p.out().begin(), p.out().end()), state};
 }
 
 }  // namespace

@@ -84,7 +84,8 @@ void check_schedules(disagreement& found) {
 
 TEMPLATE_TEST_CASE("every schedule of the default policy is the naive loop, exactly",
                    "[scan][sequential][ring]", diagonal_algebra, complement_algebra,
-                   companion_algebra<2>, companion_algebra<5>, block_algebra<1>, block_algebra<3>) {
+                   companion_algebra<2>, companion_algebra<5>, block_algebra<1>, block_algebra<3>,
+                   showing<diagonal_algebra>, showing<companion_algebra<3>>) {
   disagreement found;
   check_schedules<TestType, std::uint64_t, std::uint64_t>(found);
   check_schedules<TestType, std::uint64_t, simd::native<std::uint64_t>>(found);
@@ -125,7 +126,8 @@ TEMPLATE_TEST_CASE("runs of channels may be walked in any order", "[scan][sequen
 }
 
 TEMPLATE_TEST_CASE("streaming writes the plain bytes at odd widths and any alignment",
-                   "[scan][sequential][streaming]", companion_algebra<2>, block_algebra<3>) {
+                   "[scan][sequential][streaming]", companion_algebra<2>, block_algebra<3>,
+                   showing<diagonal_algebra>, showing<companion_algebra<2>>) {
   // Rows of several pieces of 4 KiB, on every alignment of the first number to a cache line.
   using V = simd::native<std::uint32_t>;
   for (const index_t D : {1, 5, 341, 1000, 1023, 1024, 1025, 2500})
@@ -136,6 +138,32 @@ TEMPLATE_TEST_CASE("streaming writes the plain bytes at odd widths and any align
       scan::walk_streaming<V>(p.first(), h.row(0), 0, 3, 0, D);
       CHECK(p.solved(h));
     }
+}
+
+TEMPLATE_TEST_CASE("outputs copied from a state that ages are the plain bytes",
+                   "[scan][sequential][streaming]", showing<diagonal_algebra>,
+                   showing<companion_algebra<2>>, showing<companion_algebra<3>>,
+                   showing<companion_algebra<8>>, showing<companion_algebra<9>>) {
+  // Rows that begin lines, of whole lines and not, walked from every age of the state.
+  const auto check = [&]<class S>(S) {
+    using V = simd::native<S>;
+    constexpr index_t line = simd::cache_line / index_t{sizeof(S)};
+    for (const index_t D : {index_t{1}, line - 1, line, line + 3, 2 * line + line / 2, 5 * line})
+      for (const index_t T : {1, 2, 3, 7, 8, 9, 40}) {
+        auto p = ring<TestType, S>(1, T, D, (line - D % line) % line);
+        for (index_t split = 0; split <= T && split < 10; ++split) {
+          CAPTURE(D, T, split);
+          p.clear();
+          auto h = p.initial();
+          REQUIRE(simd::begins_line(p.first().out));
+          scan::walk_streaming<V>(p.first(), h.row(0), 0, split, 0, D);
+          scan::walk_streaming<V>(p.first(), h.row(0), split, T, 0, D);
+          CHECK(p.solved(h));
+        }
+      }
+  };
+  check(std::uint32_t{});
+  check(std::uint64_t{});
 }
 
 TEST_CASE("nothing is done for no channels or no tokens", "[scan][sequential][empty]") {

@@ -204,7 +204,7 @@ struct diagonal {
     using recurrence = algebra<V>;
     static constexpr int order = parts, outputs = parts;
     static constexpr bool wide_lanes = true;
-    static constexpr bool output_is_state = parts == 1;
+    static constexpr bool output_is_newest = parts == 1;
     static constexpr int arrays = 2;
     static constexpr auto costs = parts == 2                   ? scan::cost_family::complex_diagonal
                                   : Form == maslin::decay::log ? scan::cost_family::diagonal_exp

@@ -30,13 +30,18 @@ struct companion {
   };
   using map = affine_map<V, M>;
 
-  /// A token is anything whose `row(0)` gives the gates; kernels make it on the fly.
+  /// What a token makes of the last M values; it is anything whose `row(0)` gives the gates, as kernels
+  /// make it on the fly.
   template <class U>
-  static constexpr void step(const U& u, state& h) noexcept {
+  [[nodiscard]] static constexpr V next(const U& u, const state& h) noexcept {
     const gate_row<V, M> row = u.row(0);
     V x = row.input;
     each<M - 1>([&](int k) { x = lane<V>::fma(row.gate[M - 1 - k], h.h[M - 1 - k], x); });
-    x = carry_state(row.gate[0], h.h[0], x);
+    return carry_state(row.gate[0], h.h[0], x);
+  }
+  template <class U>
+  static constexpr void step(const U& u, state& h) noexcept {
+    const V x = next(u, h);
     each<M - 1>([&](int k) { h.h[M - 1 - k] = h.h[M - 2 - k]; });
     h.h[0] = x;
   }

@@ -19,7 +19,7 @@
 ///   raise<V>(t, c, n, to)              finishes those of n registers of channels, all of them at once
 ///   weighed_token<V>(t, c, n, from)    the token from them, the same bits as token<V>(t, c, n)
 ///   stream<V>(to, h)                   emit of all lanes, dense, past the cache
-///   output_is_state                    true: y of a channel is its one number of state
+///   output_is_newest                   true: y of a channel is its first number of state
 ///   fetch, fetch_line(t, c)            with it: whether tokens ask for what later ones read; asks for it,
 ///                                      of a cache line of channels from c on
 ///   is_packed(), packed(), general()   whether channels lie side by side everywhere; then a kernel that
@@ -39,6 +39,8 @@
 #include <maslin/simd/lane.hpp>
 #include <maslin/simd/stream.hpp>
 #include <maslin/simd/twin.hpp>
+
+#include <type_traits>
 
 namespace maslin::inline MASLIN_ABI::scan {
 
@@ -85,10 +87,28 @@ concept streaming = (lane<V>::width > 1) &&
   kernel.template stream<V>(to, h);
 };
 
-/// A kernel whose outputs can be copied from its state.
+/// A kernel whose outputs can be copied from its state, step by step.
 template <class Kernel>
-concept showing_state = requires {
-  requires Kernel::output_is_state;
+concept showing_state = !weighing<Kernel> && requires {
+  requires Kernel::output_is_newest;
+};
+
+/// A kernel that asks for lines to come when it is told to.
+template <class Kernel>
+concept fetching_lines = requires(const Kernel& kernel, index_t i) {
+  kernel.fetch_line(i, i);
+};
+
+/// Steps are written out for as many ages: code grows with the square of their number.
+inline constexpr int most_ages = 8;
+
+/// A kernel whose step makes one number of state and moves the others on, an age each.
+template <class Kernel, class V>
+concept ageing = (lane<V>::width > 1) && (Kernel::order > 1) && (Kernel::order <= most_ages) &&
+                 !weighing<Kernel> &&
+                 requires(const typename Kernel::template recurrence<V>::token& u,
+                          const typename Kernel::template recurrence<V>::state& h) {
+  Kernel::template recurrence<V>::next(u, h);
 };
 
 /// A kernel with a form for channels side by side, the only one to have `stream`. Distances that a
@@ -115,8 +135,8 @@ template <class Kernel>
     return kernel;
 }
 
-/// How outputs leave registers; or that they stay in the state.
-enum class leave { to_cache, past_cache, stay };
+/// How outputs leave: from registers, or as copies of the state past the cache; or that they stay there.
+enum class leave { to_cache, past_cache, copied, stay };
 
 /// f(c) for whole registers of channels from `begin`, a multiple of their lanes, to `end`. Registers are
 /// counted, so that a compiler sees c as a multiple of the lanes and moves pointers to groups of them.
@@ -126,19 +146,42 @@ inline void for_each_register(index_t begin, index_t end, const F& f) noexcept {
   for (index_t k = begin / width; k < end / width; ++k) f(k * width);
 }
 
+/// Numbers of state in memory move on from step to step, ...
+inline constexpr int moving = -1;
+
+/// ... or stay where they are, the newest in the place of the oldest: where age k lies, in a state of M
+/// numbers that was in order `Steps` ago. M steps later it is in order again. Measured: one store a step
+/// instead of M takes 0.9 to 1.0 of the time.
+template <int M, int Steps>
+[[nodiscard]] constexpr int place_of(int age) noexcept {
+  return (age - Steps + M) % M;
+}
+/// Where a step leaves the newest.
+template <int M, int Steps>
+inline constexpr int newest_place = Steps == moving ? 0 : place_of<M, Steps>(M - 1);
+
 /// One step of the n channels from c on, state in memory, output to `to`.
-template <class V, leave How, class Kernel, class N, class Token>
+template <class V, leave How, int Steps = moving, class Kernel, class N, class Token>
 inline void advance(const Kernel& kernel, typename Kernel::scalar_type* state, index_t c, N n,
                     const Token& u, typename Kernel::scalar_type* to, index_t stride) noexcept {
   // Before the state is loaded, which registers would hold, or the stack, while rows are normalised.
   if constexpr (requires { u.made(); })
-    return advance<V, How>(kernel, state, c, n, u.made(), to, stride);
+    return advance<V, How, Steps>(kernel, state, c, n, u.made(), to, stride);
   using R = typename Kernel::template recurrence<V>;
-  auto* row = state_of(state, c, Kernel::order);
+  constexpr int M = Kernel::order;
+  auto* row = state_of(state, c, M);
   typename R::state h;
-  load_state(h, row);
-  R::step(u, h);
-  store_state(h, row);
+  if constexpr (Steps == moving) {
+    load_state(h, row);
+    R::step(u, h);
+    store_state(h, row);
+  } else {
+    unrolled<M>([&](auto k) {
+      h.h[k] = lane<V>::load(row + place_of<M, Steps>(static_cast<int>(k.value)) * state_lanes);
+    });
+    h.h[0] = R::next(u, h);
+    lane<V>::store(row + newest_place<M, Steps> * state_lanes, h.h[0]);
+  }
   if constexpr (How == leave::stay) return;
   if constexpr (How == leave::past_cache && std::is_same_v<N, all_lanes<V>>)
     kernel.template stream<V>(to, h);
@@ -174,7 +217,7 @@ template <class V, class Kernel>
 
 /// Channels [begin, end) of one token, whole registers of them, `to` being the output of channel
 /// `begin`.
-template <class V, leave How, class Kernel>
+template <class V, leave How, int Steps = moving, class Kernel>
 inline void advance_row(const Kernel& kernel, typename Kernel::scalar_type* state, index_t t,
                         index_t begin, index_t end, typename Kernel::scalar_type* to,
                         index_t stride) noexcept {
@@ -215,78 +258,118 @@ inline void advance_row(const Kernel& kernel, typename Kernel::scalar_type* stat
       }
     }
     for_each_register<V>(k * width, end, [&](index_t i) {
-      advance<V, How>(kernel, state, i, all, kernel.template token<V>(t, i, all),
-                      to + (i - begin) * stride, stride);
+      advance<V, How, Steps>(kernel, state, i, all, kernel.template token<V>(t, i, all),
+                             to + (i - begin) * stride, stride);
     });
   }
 }
 
-/// Tokens [first, last) of channels [begin, end), outputs to `out`. Everything below is inlined here:
-/// a function left out of line would keep its arrays in memory. The kernel is a copy whose address
-/// nobody has: stores of registers may alias anything else, and its pointers and strides would be read
-/// again after each of them.
-template <class V, leave How = leave::to_cache, class Kernel>
-[[gnu::noinline, gnu::flatten]] void walk_rows(
+/// The same, outputs leaving past the cache as copies of the state, whose registers of y lie in one line each:
+/// two lines of channels step, then leave. Measured: steps wait less for stores past the cache if these come
+/// together, and what lies ahead is best asked for meanwhile; one line is as good where M steps are written
+/// out.
+template <class V, int Steps, class Kernel>
+inline void copy_row(const Kernel& kernel, typename Kernel::scalar_type* state, index_t t,
+                     index_t begin, index_t end, typename Kernel::scalar_type* to) noexcept {
+  using S = typename Kernel::scalar_type;
+  constexpr int M = Kernel::order;
+  constexpr index_t width = lane<V>::width, line = simd::cache_line / index_t{sizeof(S)};
+  static_assert(line % width == 0);
+  S* const y = to - begin;
+  const auto through_cache = [&](index_t c, index_t stop) {
+    advance_row<V, leave::to_cache, Steps>(kernel, state, t, c, stop, y + c, 1);
+  };
+  const auto lines = [&]<index_t N>(std::integral_constant<index_t, N>, index_t c) {
+    each<N * line / width>([&](index_t k) {
+      constexpr all_lanes<V> all{};
+      const index_t at = c + k * width;
+      advance<V, leave::stay, Steps>(kernel, state, at, all, kernel.template token<V>(t, at, all),
+                                     y, 1);
+    });
+    each<N>([&](index_t k) {
+      if constexpr (fetching_lines<Kernel>) kernel.fetch_line(t, c + k * line);
+      simd::stream_line(y + c + k * line,
+                        state_of(state, c + k * line, M) + newest_place<M, Steps> * state_lanes);
+    });
+  };
+  index_t c = begin;
+  if constexpr (M == 1) {
+    c += simd::to_line(to);
+    if (c > end) c = end;
+    through_cache(begin, c);
+    for (; c + 2 * line <= end; c += 2 * line) lines(std::integral_constant<index_t, 2>{}, c);
+    if (c + line <= end) {
+      lines(std::integral_constant<index_t, 1>{}, c);
+      c += line;
+    }
+  } else {
+    // Counted, as `for_each_register` does.
+    for (index_t k = begin / line; k < end / line; ++k)
+      lines(std::integral_constant<index_t, 1>{}, k * line);
+    c = end / line * line;
+  }
+  through_cache(c, end);
+}
+
+/// Channels [begin, end) of one token, whole registers of them, outputs leaving in either way.
+template <class V, leave How, int Steps = moving, class Kernel>
+inline void walk_row(const Kernel& kernel, typename Kernel::scalar_type* state, index_t t,
+                     index_t begin, index_t end, typename Kernel::scalar_type* to,
+                     index_t stride) noexcept {
+  if constexpr (How == leave::copied)
+    copy_row<V, Steps>(kernel, state, t, begin, end, to);
+  else
+    advance_row<V, How, Steps>(kernel, state, t, begin, end, to, stride);
+}
+
+/// Tokens [first, last) of channels [begin, end), whole registers of them, outputs to `out`. Everything
+/// below is inlined here: a function left out of line would keep its arrays in memory. The kernel is a copy
+/// whose address nobody has: stores of registers may alias anything else, and its pointers and strides
+/// would be read again after each of them.
+template <class V, leave How, class Kernel>
+[[gnu::noinline, gnu::flatten]] void walk_registers(
     Kernel kernel, typename Kernel::scalar_type* state, index_t first, index_t last, index_t begin,
     index_t end, rows_out<typename Kernel::scalar_type> out) noexcept {
-  const index_t whole = end - (end - begin) % lane<V>::width;
   // What streams out of the cache streams into it: no twin need ask. Measured: others are no faster for it.
   if constexpr (How == leave::past_cache && requires {
                   requires Kernel::twins;
                   kernel.fetch;
                 })
     kernel.fetch = true;
-  for (index_t t = first; t < last; ++t, out.first += out.apart) {
-    advance_row<V, How>(kernel, state, t, begin, whole, out.first, out.stride);
-    if constexpr (lane<V>::width > 1)
-      if (whole < end)
-        advance_last<V>(general_form(kernel), state, t, whole, static_cast<int>(end - whole),
-                        out.first + (whole - begin) * out.stride, out.stride);
-  }
+  if constexpr (How == leave::copied && fetching_lines<Kernel>) kernel.fetch = false;
+  if constexpr (ageing<Kernel, V>)
+    for (; first + Kernel::order <= last; first += Kernel::order)
+      unrolled<Kernel::order>([&](auto steps) {
+        walk_row<V, How, static_cast<int>(steps.value)>(kernel, state,
+                                                        first + static_cast<index_t>(steps.value),
+                                                        begin, end, out.first, out.stride);
+        out.first += out.apart;
+      });
+  for (; first < last; ++first, out.first += out.apart)
+    walk_row<V, How>(kernel, state, first, begin, end, out.first, out.stride);
 }
 
-/// Outputs past the cache, copied from the state where registers of y lie in one line each: two lines of
-/// channels step, then leave. Measured: steps wait less for stores past the cache if these come together,
-/// and what lies ahead is best asked for meanwhile.
-template <class V, class Kernel>
-[[gnu::noinline, gnu::flatten]] void walk_copying(const Kernel kernel,
-                                                  typename Kernel::scalar_type* state,
-                                                  index_t first, index_t last, index_t begin,
-                                                  index_t end) noexcept {
-  using S = typename Kernel::scalar_type;
-  constexpr index_t width = lane<V>::width, line = simd::cache_line / index_t{sizeof(S)};
-  static_assert(line % width == 0);
-  const index_t whole = end - (end - begin) % width;
-  Kernel steps = kernel;
-  steps.fetch = false;
-  for (index_t t = first; t < last; ++t) {
-    S* const y = kernel.y(t, 0);
-    const auto through_cache = [&](index_t c, index_t stop) {
-      advance_row<V, leave::to_cache>(steps, state, t, c, stop, y + c, 1);
-    };
-    const auto lines = [&]<index_t N>(std::integral_constant<index_t, N>, index_t c) {
-      each<N * line / width>([&](index_t k) {
-        constexpr all_lanes<V> all{};
-        const index_t at = c + k * width;
-        advance<V, leave::stay>(steps, state, at, all, steps.template token<V>(t, at, all), y, 1);
-      });
-      each<N>([&](index_t k) {
-        kernel.fetch_line(t, c + k * line);
-        simd::stream_line(y + c + k * line, state + c + k * line);
-      });
-    };
-    index_t c = begin + simd::to_line(y + begin);
-    if (c > whole) c = whole;
-    through_cache(begin, c);
-    for (; c + 2 * line <= whole; c += 2 * line) lines(std::integral_constant<index_t, 2>{}, c);
-    if (c + line <= whole) {
-      lines(std::integral_constant<index_t, 1>{}, c);
-      c += line;
+/// Tokens [first, last) of channels [begin, end), outputs to `out`. Channels that do not fill a register
+/// follow the others some tokens at a time, while these are in the cache. Measured: calls between steps
+/// would keep g++ from holding in registers what steps share.
+template <class V, leave How = leave::to_cache, class Kernel>
+void walk_rows(const Kernel& kernel, typename Kernel::scalar_type* state, index_t first,
+               index_t last, index_t begin, index_t end,
+               rows_out<typename Kernel::scalar_type> out) noexcept {
+  const index_t whole = end - (end - begin) % lane<V>::width;
+  if constexpr (lane<V>::width > 1)
+    if (whole < end) {
+      constexpr index_t some = Kernel::order * (Kernel::order < 16 ? 16 / Kernel::order : 1);
+      while (first < last) {
+        const index_t stop = first + some < last ? first + some : last;
+        walk_registers<V, How>(kernel, state, first, stop, begin, whole, out);
+        for (; first < stop; ++first, out.first += out.apart)
+          advance_last<V>(general_form(kernel), state, first, whole, static_cast<int>(end - whole),
+                          out.first + (whole - begin) * out.stride, out.stride);
+      }
+      return;
     }
-    through_cache(c, whole);
-    if (whole < end)
-      advance_last<V>(steps, state, t, whole, static_cast<int>(end - whole), y + whole, 1);
-  }
+  walk_registers<V, How>(kernel, state, first, last, begin, end, out);
 }
 
 /// Outputs past the cache: from registers if every row begins a cache line; else a piece of the row
@@ -297,11 +380,16 @@ void walk_streaming(const Kernel& kernel, typename Kernel::scalar_type* state, i
                     index_t last, index_t begin, index_t end) noexcept {
   using S = typename Kernel::scalar_type;
   const auto rows = rows_of(kernel, first, last, begin);
-  if constexpr (showing_state<Kernel> && lane<V>::width > 1)
-    if (simd::begins_register<V>(rows.first) && simd::begins_register<V>(rows.first + rows.apart)) {
-      walk_copying<V>(kernel, state, first, last, begin, end);
+  if constexpr (showing_state<Kernel> && lane<V>::width > 1) {
+    // A line of y must lie in one group of the state, or in all of them if they are dense.
+    const auto fits = [](const S* row) {
+      return Kernel::order == 1 ? simd::begins_register<V>(row) : simd::begins_line(row);
+    };
+    if (fits(rows.first) && fits(rows.first + rows.apart)) {
+      walk_rows<V, leave::copied>(kernel, state, first, last, begin, end, rows);
       return simd::stream_fence();
     }
+  }
   if constexpr (streaming<Kernel, V>)
     if (simd::begins_line(rows.first) && simd::begins_line(rows.first + rows.apart)) {
       walk_rows<V, leave::past_cache>(kernel, state, first, last, begin, end, rows);
