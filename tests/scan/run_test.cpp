@@ -15,6 +15,7 @@
 #include <set>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -43,6 +44,24 @@ bool solves(const Policy& policy, Problem& p) {
   scan::run(policy, p.source(p.T / 3, p.T), h);
   return p.solved(h);
 }
+
+/// A kernel that notes how many tokens ahead it is told to ask for what it reads.
+struct asking_kernel : array_kernel<std::uint32_t, companion_algebra<2>> {
+  static constexpr index_t run_bytes = 64;
+  static inline index_t asked = -1;
+  index_t fetch_tokens = 0;
+
+  [[nodiscard]] asking_kernel shifted(index_t b, index_t t) const noexcept {
+    asking_kernel k = *this;
+    static_cast<array_kernel&>(k) = array_kernel::shifted(b, t);
+    return k;
+  }
+  template <class V, class N>
+  [[nodiscard]] auto token(index_t t, index_t c, N n) const noexcept {
+    asked = fetch_tokens;
+    return array_kernel::token<V>(t, c, n);
+  }
+};
 
 }  // namespace
 
@@ -243,6 +262,31 @@ TEST_CASE("one thread streams from fewer bytes on where registers are wide",
   CHECK(streams(all, false));
   source.may_stream = false;
   CHECK_FALSE(streams(all, true));
+}
+
+TEST_CASE("a run of channels asks for its own of tokens to come", "[scan][run][runs]") {
+  CHECK(scan::fetched_tokens(index_t{1} << 16) == 0);
+  CHECK(scan::fetched_tokens((index_t{1} << 16) - 1) == 1);
+  CHECK(scan::fetched_tokens(8192) == 1);
+  CHECK(scan::fetched_tokens(4096) == 2);
+  CHECK(scan::fetched_tokens(1792) == 4);
+  CHECK(scan::fetched_tokens(1) == 16);
+  CHECK(scan::fetched_tokens(0) == 16);
+
+  auto p = ring<companion_algebra<2>>(1, 8, 128);
+  const scan::source<asking_kernel> source{.first = {p.first()},
+                                           .batch = 1,
+                                           .length = 8,
+                                           .channel_count = 128,
+                                           .moved_bytes = 8 * 128 * 4 * 4};
+  reverse_executor where;
+  for (const auto& [threads, tokens] :
+       {std::pair{1, index_t{0}}, std::pair{2, index_t{8}}, std::pair{4, index_t{16}}}) {
+    auto h = p.initial();
+    scan::run(exec::on(where, exec::sequential{.threads = threads}), source, h);
+    CHECK(asking_kernel::asked == tokens);
+    CHECK(p.solved(h));
+  }
 }
 
 TEST_CASE("numbers of a policy that make no sense are refused", "[scan][run][errors]") {

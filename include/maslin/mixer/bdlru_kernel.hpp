@@ -57,6 +57,7 @@ struct bdlru_kernel {
     gate_source gate;
     V input[static_cast<std::size_t>(M)];
     const S* fetch;  // where these blocks' gates begin, if the call streams from memory; else null
+    index_t apart;   // of what is asked for, if a run of blocks is walked: see simd::prefetch_row
 
     void logits(int i, V (&z)[static_cast<std::size_t>(M) + 1]) const noexcept {
       if constexpr (lane<V>::width > 1)
@@ -68,7 +69,7 @@ struct bdlru_kernel {
           };
           for (index_t n = line(i * row_bytes); n < line((i + 1) * row_bytes); ++n)
             simd::prefetch_row<simd::cache_line, fetch_distance>(
-                reinterpret_cast<const char*>(fetch) + n * simd::cache_line);
+                reinterpret_cast<const char*>(fetch) + n * simd::cache_line, apart);
         }
       each<M + 1>([&](int k) {
         if constexpr (transposed)
@@ -126,8 +127,7 @@ struct bdlru_kernel {
                                         ? static_cast<int>(default_group)
                                         : simd::native_width<S>;
   static constexpr int arrays = 2;
-  /// Gates are what a run reads most of: it is worth a thread if they are.
-  static constexpr index_t run_bytes = scan::run_bytes / (M + 1);
+  static constexpr index_t run_bytes = scan::gated_run_bytes<M> / (M + 1);
   static constexpr auto costs = maslin::recurrence::costly_weights<N>
                                     ? scan::cost_family::block_weighed
                                     : scan::cost_family::block;
@@ -140,6 +140,7 @@ struct bdlru_kernel {
   int group_shift;    // grouped: log2 of L
   index_t input_batch, input_time, input_step, out_batch, out_time, out_step;
   bool fetch;  // the call streams from memory
+  index_t fetch_tokens = 0;
 
   [[nodiscard]] bdlru_kernel shifted(index_t b, index_t t) const noexcept {
     bdlru_kernel k = *this;
@@ -175,7 +176,8 @@ struct bdlru_kernel {
             .input_time = input_time,
             .out_batch = out_batch,
             .out_time = out_time,
-            .fetch = fetch};
+            .fetch = fetch,
+            .fetch_tokens = fetch_tokens};
   }
   [[nodiscard]] index_t gates_apart() const noexcept { return Packed ? packed_gates : gate_step; }
   [[nodiscard]] index_t values_apart() const noexcept { return Packed ? M : input_step; }
@@ -226,6 +228,7 @@ struct bdlru_kernel {
   void gates_of(index_t t, index_t c, N_ n, lazy_token<V, N_>& u) const noexcept {
     const S* const from = gates_from<V>(t, c);
     u.fetch = fetch ? from : nullptr;
+    u.apart = fetch_tokens * gate_time * static_cast<index_t>(sizeof(S));
     if constexpr (Order != gates::natural) {
       u.gate = {{gate + t * gate_time, gates_apart(), group_shift}, c, n};
     } else if constexpr (turns_registers<V, N_>) {
@@ -236,7 +239,7 @@ struct bdlru_kernel {
           from, gates_apart(), u.gate, [&](index_t q) __attribute__((always_inline)) {
             if (!fetch) return;
             for (index_t i = q * part; i < (q + 1) * part; i += line)
-              simd::prefetch_row<simd::cache_line, fetch_distance>(from + i);
+              simd::prefetch_row<simd::cache_line, fetch_distance>(from + i, u.apart);
           });
       u.fetch = nullptr;
     } else {
@@ -249,7 +252,7 @@ struct bdlru_kernel {
     if constexpr (lane<V>::width > 1)
       if (fetch)
         simd::prefetch_row<lane<V>::width * M* static_cast<index_t>(sizeof(S)), fetch_distance>(
-            row);
+            row, fetch_tokens * input_time * static_cast<index_t>(sizeof(S)));
     simd::load_columns<V, M>(row, values_apart(), n, v);
   }
   template <class V, class N_>

@@ -91,8 +91,7 @@ struct hlru_kernel {
   static constexpr bool output_is_newest = !twins;
   static constexpr bool wide_lanes = true;
   static constexpr int arrays = 2;
-  /// Gates are what a run reads most of: it is worth a thread if they are.
-  static constexpr index_t run_bytes = scan::run_bytes / (M + 1);
+  static constexpr index_t run_bytes = scan::gated_run_bytes<M> / (M + 1);
   static constexpr auto costs = maslin::recurrence::costly_weights<N>
                                     ? scan::cost_family::companion_weighed
                                     : scan::cost_family::companion;
@@ -105,6 +104,7 @@ struct hlru_kernel {
   int group_shift;    // grouped: log2 of L
   index_t input_batch, input_time, out_batch, out_time;
   bool fetch;  // the call streams from memory
+  index_t fetch_tokens = 0;
 
   [[nodiscard]] hlru_kernel shifted(index_t b, index_t t) const noexcept {
     hlru_kernel k = *this;
@@ -171,9 +171,12 @@ struct hlru_kernel {
   /// force: g++ takes a function that only prefetches for one without effect and drops its calls.
   template <class V, bool Gates = true>
   [[gnu::always_inline]] void fetch_ahead(index_t t, index_t c) const noexcept {
-    constexpr index_t bytes = lane<V>::width * static_cast<index_t>(sizeof(S));
-    if constexpr (Gates) simd::prefetch_row<bytes*(M + 1), fetch_distance>(gates_from<V>(t, c));
-    simd::prefetch_row<bytes, fetch_distance>(input + t * input_time + c);
+    constexpr auto size = static_cast<index_t>(sizeof(S)), bytes = lane<V>::width * size;
+    if constexpr (Gates)
+      simd::prefetch_row<bytes*(M + 1), fetch_distance>(gates_from<V>(t, c),
+                                                        fetch_tokens * gate_time * size);
+    simd::prefetch_row<bytes, fetch_distance>(input + t * input_time + c,
+                                              fetch_tokens * input_time * size);
   }
   template <class V, class N_>
   void emit(S* to, index_t, N_ n, const typename algebra<V>::state& h) const noexcept {

@@ -22,6 +22,8 @@
 ///   output_is_newest                   true: y of a channel is its first number of state
 ///   fetch, fetch_line(t, c)            with it: whether tokens ask for what later ones read; asks for it,
 ///                                      of a cache line of channels from c on
+///   fetch_tokens                       with it: how many tokens ahead of its own a run of channels asks for;
+///                                      0, as made: for what lies ahead in memory
 ///   is_packed(), packed(), general()   whether channels lie side by side everywhere; then a kernel that
 ///                                      knows it, for whole registers; and this one again
 ///   twins                              true: two registers at once, where one would wait for long
