@@ -77,6 +77,9 @@ inline constexpr unit_costs cost_table_16_lanes[] = {
     {cost_family::block_weighed, 4, 180, 112, 229, 6.9, 12.2, 24},
 };
 
+/// A channel run shorter than this many bytes a row gains no bandwidth from a thread of its own.
+inline constexpr index_t run_bytes = 4096;
+
 /// What a machine does beside arithmetic, in ns.
 struct machine_costs {
   double fork;           ///< to start tasks on other threads and to wait for them
@@ -85,13 +88,14 @@ struct machine_costs {
   double shared_byte;    ///< from and to memory, by all cores together
   double again_byte;     ///< to read a byte that has not stayed near a second time
   double apart;          ///< times streamed_byte, where a row is shared out in runs of channels
+  double short_run;      ///< the same, where a token of such a run has less than `run_bytes`
   index_t near;          ///< bytes that stay close to a core from one pass to the next
   index_t far;           ///< bytes of a call that come from far away
 };
 inline constexpr machine_costs machine{
-    6000, 0.016, 0.045, 0.010, 0.045, 1.5, index_t{448} << 10, index_t{8} << 20};
+    6000, 0.016, 0.045, 0.010, 0.045, 1.5, 3, index_t{448} << 10, index_t{8} << 20};
 inline constexpr machine_costs machine_16_lanes{
-    12000, 0.010, 0.045, 0.010, 0.02, 1.5, index_t{448} << 10, index_t{8} << 20};
+    12000, 0.010, 0.045, 0.010, 0.02, 1.5, 3, index_t{448} << 10, index_t{8} << 20};
 [[nodiscard]] constexpr const machine_costs& machine_of(int lanes) noexcept {
   return lanes < 16 ? machine : machine_16_lanes;
 }
@@ -163,9 +167,11 @@ namespace detail {
   const index_t rounds = (tasks + workers - 1) / workers;
   const double longest = static_cast<double>(of.tokens) / static_cast<double>(of.sequences);
   const double task = longest * token_in_order(c, of, (of.channels + runs - 1) / runs);
-  return {false, threads,
-          time_of(task * static_cast<double>(rounds), of, workers, threads,
-                  runs > 1 ? machine_of(of.lanes).apart : 1)};
+  const machine_costs& m = machine_of(of.lanes);
+  const double times = runs == 1                                 ? 1
+                       : of.bytes / of.tokens / runs < run_bytes ? m.short_run
+                                                                 : m.apart;
+  return {false, threads, time_of(task * static_cast<double>(rounds), of, workers, threads, times)};
 }
 
 [[nodiscard]] constexpr choice in_chunks(const unit_costs& c, const scan_shape& of,

@@ -49,13 +49,10 @@ struct source {
   }
 };
 
-/// A channel run shorter than this many bytes a row gains no bandwidth from a thread of its own.
-inline constexpr index_t run_bytes = 4096;
-
-/// The same for kernels of order M that read M + 1 gates a number and ask for their own of the tokens to
-/// come, of those gates: where software prefetch reaches far (see simd::prefetch_row), much shorter runs
-/// gain. Measured with 16 threads: at M = 4 and 8 runs of 576 bytes take 0.4 to 0.9 of the time of chunks, at M = 2
-/// as long.
+/// The same (scan/choose.hpp) for kernels of order M that read M + 1 gates a number and ask for their own of
+/// the tokens to come, of those gates: where software prefetch reaches far (see simd::prefetch_row), much
+/// shorter runs gain. Measured with 16 threads: at M = 4 and 8 runs of 576 to 2304 bytes take 0.4 to 0.9 of
+/// the time of chunks, at M = 2 as long.
 template <int M>
 inline constexpr index_t gated_run_bytes =
     M >= 4 && simd::native_width<float> >= 16 ? 512 : run_bytes;
