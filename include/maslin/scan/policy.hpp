@@ -35,7 +35,8 @@ struct scalar {
 /// The default: time in order, channels in SIMD lanes. The result has the same bytes for every
 /// split of a sequence into calls, every thread count, every place in the batch and every register
 /// width. Threads take sequences of the batch first, then runs of channels of 4 KiB
-/// a row or more (the last run may be shorter).
+/// a row or more (the last run may be shorter), of `gated_run_bytes` (scan/run.hpp) where gates of M = 4 and
+/// more are fetched some tokens ahead.
 struct sequential {
   int threads = 1;  ///< 0: as many as the machine offers
   stores store = stores::automatic;
