@@ -139,8 +139,8 @@ struct bdlru_kernel {
   index_t gate_step;  // natural: from block to block; grouped: from group to group
   int group_shift;    // grouped: log2 of L
   index_t input_batch, input_time, input_step, out_batch, out_time, out_step;
-  bool fetch;  // the call streams from memory
-  index_t fetch_tokens = 0;
+  bool fetch;                // the call streams from memory
+  index_t fetch_tokens = 0;  // of runs of channels: how far ahead they ask
 
   [[nodiscard]] bdlru_kernel shifted(index_t b, index_t t) const noexcept {
     bdlru_kernel k = *this;

@@ -19,6 +19,7 @@
 ///   raise<V>(t, c, n, to)              finishes those of n registers of channels, all of them at once
 ///   weighed_token<V>(t, c, n, from)    the token from them, the same bits as token<V>(t, c, n)
 ///   stream<V>(to, h)                   emit of all lanes, dense, past the cache
+///   ages                               false: its state is moved although steps only shift it
 ///   output_is_newest                   true: y of a channel is its first number of state
 ///   fetch, fetch_line(t, c)            with it: whether tokens ask for what later ones read; asks for it,
 ///                                      of a cache line of channels from c on
@@ -107,9 +108,11 @@ inline constexpr int most_ages = 8;
 /// A kernel whose step makes one number of state and moves the others on, an age each.
 template <class Kernel, class V>
 concept ageing = (lane<V>::width > 1) && (Kernel::order > 1) && (Kernel::order <= most_ages) &&
-                 !weighing<Kernel> &&
-                 requires(const typename Kernel::template recurrence<V>::token& u,
-                          const typename Kernel::template recurrence<V>::state& h) {
+                 !weighing<Kernel> && !requires {
+  requires !Kernel::ages;
+}
+&&requires(const typename Kernel::template recurrence<V>::token& u,
+           const typename Kernel::template recurrence<V>::state& h) {
   Kernel::template recurrence<V>::next(u, h);
 };
 

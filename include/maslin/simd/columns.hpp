@@ -158,18 +158,14 @@ template <class V, int C, class Row>
   if constexpr (W == 1) {
     for (int c = 0; c < C; ++c) out[c] = row(0)[c];
   } else {
-    unrolled<(C + K - 1) / K>([&](auto q) __attribute__((always_inline)) {
-      constexpr int first = static_cast<int>(q.value) * K;
-      constexpr int column = first + K <= C ? first : C - K;  // the last piece may repeat columns
+    each<(C + K - 1) / K>([&](int q) {
+      const int column = q * K + K <= C ? q * K : C - K;  // the last piece may repeat columns
       detail::raw<V> w[static_cast<std::size_t>(K)];
-      unrolled<K>([&](auto j) __attribute__((always_inline)) {
-        w[j] = detail::gather_pieces<S, W>(
-            [&](int r) { return row(r + static_cast<int>(j.value)) + column; }, 0);
+      each<K>([&](int j) {
+        w[j] = detail::gather_pieces<S, W>([&](int r) { return row(r + j) + column; }, 0);
       });
       detail::transpose_pieces<S, W>(w);
-      unrolled<K>([&](auto j) __attribute__((always_inline)) {
-        out[column + j] = detail::from_raw<V>(w[j]);
-      });
+      each<K>([&](int j) { out[column + j] = detail::from_raw<V>(w[j]); });
     });
   }
 }

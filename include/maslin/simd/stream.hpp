@@ -49,10 +49,13 @@ inline void prefetch_ahead(const void* p) noexcept {
 /// part, what is `apart` bytes ahead is wanted instead, not what lies next: 0 for whole rows.
 template <index_t Bytes, index_t Distance>
 inline void prefetch_row(const void* p, [[maybe_unused]] index_t apart = 0) noexcept {
-  if constexpr (native_width<float> >= 16)
-    prefetch_shifted<Bytes, 0, 2>(static_cast<const char*>(p) + (apart != 0 ? apart : fetch_ahead));
-  else
+  if constexpr (native_width<float> >= 16) {
+    const auto shift = static_cast<std::uintptr_t>(apart != 0 ? apart : fetch_ahead);
+    const auto address = reinterpret_cast<std::uintptr_t>(p) + shift;
+    prefetch_shifted<Bytes, 0, 2>(reinterpret_cast<const void*>(address));
+  } else {
     prefetch_shifted<Bytes, Distance>(p);
+  }
 }
 /// For a walk towards lower ones.
 template <index_t Bytes>
