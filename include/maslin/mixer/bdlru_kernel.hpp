@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// One sequence of BD-LRU as a schedule sees it (scan/sequential.hpp).
+/// One sequence of BD-LRU as a schedule sees it (scan/kernel.hpp).
 
 #include <maslin/core/types.hpp>
 #include <maslin/mixer/hlru_kernel.hpp>

@@ -169,7 +169,7 @@ struct causal_conv {
  private:
   friend struct gradient::causal_conv<causal_conv>;
 
-  /// A kernel that walks its own way (scan/sequential.hpp), so that weights are transposed into
+  /// A kernel that walks its own way (scan/kernel.hpp), so that weights are transposed into
   /// lanes once a call, and brings its own summaries (scan/chunked.hpp): the last inputs.
   struct kernel {
     using scalar_type = S;

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// One sequence of H-LRU as a schedule sees it (scan/sequential.hpp); blocks of one number are walked as
+/// One sequence of H-LRU as a schedule sees it (scan/kernel.hpp); blocks of one number are walked as
 /// the same.
 
 #include <maslin/core/types.hpp>

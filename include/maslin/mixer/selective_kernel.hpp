@@ -127,7 +127,7 @@ inline void own_rows(const S* rows, index_t apart, index_t width, index_t c, ind
 template <class S>
 inline constexpr S normal_reach = -simd::exp2_constants<S>::lowest;
 
-/// One sequence of a call: a kernel that walks its own way (scan/sequential.hpp) and brings its own
+/// One sequence of a call: a kernel that walks its own way (scan/kernel.hpp) and brings its own
 /// summaries (scan/chunked.hpp).
 template <class S, discretisation Rule>
 struct selective_kernel {

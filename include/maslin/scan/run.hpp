@@ -20,7 +20,7 @@
 
 namespace maslin::inline MASLIN_ABI::scan {
 
-/// What a mixer makes of a checked call: its sequences, each as a kernel (scan/sequential.hpp).
+/// What a mixer makes of a checked call: its sequences, each as a kernel (scan/kernel.hpp).
 template <class Kernel>
 struct source {
   using kernel_type = Kernel;
