@@ -38,7 +38,7 @@ struct disagreement {
   }
 };
 
-enum class schedule { rows, streaming, in_register, chosen };
+enum class schedule { rows, streaming, in_register, few, chosen };
 
 /// Tokens [first, last) of all channels by one schedule.
 template <class V, class Kernel, class S>
@@ -53,11 +53,14 @@ void walk_by(schedule which, const Kernel& kernel, S* state, index_t first, inde
       constexpr index_t width = lane<V>::width;
       for (index_t c = 0; c < D; c += width)
         if (c + width <= D)
-          scan::walk_register<V>(kernel, state, first, last, c, maslin::all_lanes<V>{});
+          scan::walk_register<V>(kernel, state, first, last, c, maslin::all_lanes<V>{},
+                                 scan::rows_of(kernel, first, last, c));
         else
-          scan::walk_register<V>(kernel, state, first, last, c, int(D - c));
+          scan::walk_register<V>(kernel, state, first, last, c, int(D - c),
+                                 scan::rows_of(kernel, first, last, c));
       return;
     }
+    case schedule::few: return scan::walk_few<V>(kernel, state, first, last, 0, D);
     case schedule::chosen: return scan::walk<V>(kernel, state, first, last, 0, D, false);
   }
 }
@@ -70,7 +73,8 @@ void check_schedules(disagreement& found) {
       const index_t split = T / 3;
       for (const auto& [which, name] :
            {std::pair{schedule::rows, "rows"}, std::pair{schedule::streaming, "streaming"},
-            std::pair{schedule::in_register, "register"}, std::pair{schedule::chosen, "walk"}}) {
+            std::pair{schedule::in_register, "register"}, std::pair{schedule::few, "few"},
+            std::pair{schedule::chosen, "walk"}}) {
         p.clear();
         auto h = p.initial();
         walk_by<V>(which, p.first(), h.row(0), 0, split, D);

@@ -65,15 +65,15 @@ S any_number(maslin::test::random& from) {
 
 TEMPLATE_TEST_CASE("a part of a register is loaded and stored without touching its neighbours",
                    "[simd][lane][guard]", simd::native<float>, simd::native<double>, quarter<float>,
-                   quarter<double>, float, double, simd::native<std::uint32_t>,
-                   simd::native<std::uint64_t>) {
+                   quarter<double>, half<float>, half<double>, float, double,
+                   simd::native<std::uint32_t>, simd::native<std::uint64_t>) {
   using V = TestType;
   using L = lane<V>;
   using S = typename L::scalar;
   const guarded memory(1);
   numbers<V> all;
   for (int i = 0; i < L::width; ++i) all.push_back(S(i + 1));
-  for (int n = 1; n <= L::width; ++n) {
+  for (int n = L::width > 1 ? 0 : 1; n <= L::width; ++n) {
     CAPTURE(n);
     for (S* p : {memory.front<S>(), memory.back<S>(n)}) {
       std::memcpy(p, all.data(), std::size_t(n) * sizeof(S));

@@ -86,12 +86,15 @@ concept moving_state = requires {
 
 /// A kernel whose step makes one number of state and moves the others on, an age each.
 template <class Kernel, class V>
-concept ageing = (lane<V>::width > 1) && (Kernel::order > 1) && (Kernel::order <= most_ages) &&
-                 !weighing<Kernel> && !moving_state<Kernel> &&
-                 requires(const typename Kernel::template recurrence<V>::token& u,
-                          const typename Kernel::template recurrence<V>::state& h) {
+concept making_one = requires(const typename Kernel::template recurrence<V>::token& u,
+                              const typename Kernel::template recurrence<V>::state& h) {
   Kernel::template recurrence<V>::next(u, h);
 };
+
+/// Such a kernel whose state can stay in its place while it ages.
+template <class Kernel, class V>
+concept ageing = making_one<Kernel, V> &&(lane<V>::width > 1) && (Kernel::order > 1) &&
+                 (Kernel::order <= most_ages) && !weighing<Kernel> && !moving_state<Kernel>;
 
 /// A kernel with a form for channels side by side, the only one to have `stream`. Distances that a
 /// compiler does not know cost loads, tests and registers in every step.

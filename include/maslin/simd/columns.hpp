@@ -140,9 +140,29 @@ template <template <int, int, int, int> class Pattern, int Width, int C, int K, 
   return x;
 }
 
+template <class V, int C>
+inline constexpr bool flat_rows = (C == 2 || C == 3) && C < piece<typename lane<V>::scalar>;
+
+/// Register `at` of the flat memory of n such rows: only what they hold is read and written.
 template <class V, int C, class Count>
-inline constexpr bool flat_rows =
-    (C == 2 || C == 3) && C < piece<typename lane<V>::scalar>&& std::is_same_v<Count, all_lanes<V>>;
+[[nodiscard]] inline raw<V> load_flat(const typename lane<V>::scalar* p, Count n, int at) noexcept {
+  constexpr int W = lane<V>::width;
+  if constexpr (std::is_same_v<Count, all_lanes<V>>) {
+    return to_raw(lane<V>::load(p + at * W));
+  } else {
+    const int left = n * C - at * W;
+    return left > 0 ? to_raw(lane<V>::load(p + at * W, left < W ? left : W)) : raw<V>{};
+  }
+}
+template <bool Past, class V, int C, class Count>
+inline void store_flat(typename lane<V>::scalar* p, Count n, int at, raw<V> x) noexcept {
+  constexpr int W = lane<V>::width;
+  if constexpr (std::is_same_v<Count, all_lanes<V>>) {
+    put<Past>(p + at * W, x);
+  } else if (const int left = n * C - at * W; left > 0) {
+    lane<V>::store(p + at * W, from_raw<V>(x), left < W ? left : W);
+  }
+}
 
 }  // namespace detail
 
@@ -206,9 +226,9 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride, Coun
       if constexpr (C == 1) {
         out[0] = L::load(p, n);
         return;
-      } else if constexpr (detail::flat_rows<V, C, Count>) {
+      } else if constexpr (detail::flat_rows<V, C>) {
         detail::raw<V> in[static_cast<std::size_t>(C)];
-        for (int c = 0; c < C; ++c) std::memcpy(&in[c], p + c * W, sizeof in[c]);
+        each<C>([&](int c) { in[c] = detail::load_flat<V, C>(p, n, c); });
         if constexpr (C == 2 && W == 2 * detail::piece<S> && W == 8) {
           // Halves first: shuffles inside pieces then sort the columns, which cost less than across.
           const auto low = detail::side_by_side<false, S, W>(in[0], in[1]);
@@ -250,8 +270,7 @@ inline void load_columns(const typename lane<V>::scalar* p, index_t stride,
 /// True if `store_columns` can write whole registers of rows of C numbers past the cache.
 template <class V, int C>
 inline constexpr bool streams_columns =
-    C == 1 || C % detail::piece<typename lane<V>::scalar> == 0 ||
-    detail::flat_rows<V, C, all_lanes<V>>;
+    C == 1 || C % detail::piece<typename lane<V>::scalar> == 0 || detail::flat_rows<V, C>;
 
 /// Writes columns to rows of C numbers, the inverse of `load_columns`:
 ///   p[r * stride + c]  =  in[c], lane r,  for r < n
@@ -288,13 +307,15 @@ inline void store_columns(typename lane<V>::scalar* p, index_t stride, Count n,
         else
           L::store(p, in[0], n);
         return;
-      } else if constexpr (detail::flat_rows<V, C, Count>) {
+      } else if constexpr (detail::flat_rows<V, C>) {
         detail::raw<V> columns[static_cast<std::size_t>(C)];
         for (int c = 0; c < C; ++c) columns[c] = detail::to_raw(in[c]);
-        detail::put<Past>(p, detail::fold<detail::merge, W, C, 0>(columns));
-        detail::put<Past>(p + W, detail::fold<detail::merge, W, C, 1>(columns));
-        if constexpr (C == 3)
-          detail::put<Past>(p + 2 * W, detail::fold<detail::merge, W, C, 2>(columns));
+        const auto store = [&](int at, detail::raw<V> x) {
+          detail::store_flat<Past, V, C>(p, n, at, x);
+        };
+        store(0, detail::fold<detail::merge, W, C, 0>(columns));
+        store(1, detail::fold<detail::merge, W, C, 1>(columns));
+        if constexpr (C == 3) store(2, detail::fold<detail::merge, W, C, 2>(columns));
         return;
       }
     }

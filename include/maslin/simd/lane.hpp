@@ -39,43 +39,120 @@ void root();  // the name is there on every target
 inline float32x4_t root(float32x4_t x) noexcept { return vsqrtq_f32(x); }
 #endif
 
-// Part of a register: xsimd 8.1 has no masked loads and stores, and a detour through memory waits for
-// its own stores.
+// Part of a register: xsimd 8.1 has no loads and stores of it, and a detour through memory waits for its own
+// stores. Stores go in powers of two: masked ones are slow on Zen 3, and on a Xeon loads that follow wait for
+// them (bench/NOTES.md).
 void load_first();   // the names are there
 void store_first();  // on every target
-#if defined(__AVX512F__)
-inline __mmask16 first(int n) noexcept { return static_cast<__mmask16>((1u << n) - 1u); }
-inline __m512 load_first(const float* p, int n, __m512) noexcept {
-  return _mm512_maskz_loadu_ps(first(n), p);
+#if defined(__aarch64__)
+inline float32x4_t load_first(const float* p, int n, float32x4_t) noexcept {
+  if (n >= 4) return vld1q_f32(p);
+  const float32x2_t none = vdup_n_f32(0);
+  const float32x2_t last = (n & 1) != 0 ? vld1_lane_f32(p + (n & 2), none, 0) : none;
+  return (n & 2) != 0 ? vcombine_f32(vld1_f32(p), last) : vcombine_f32(last, none);
 }
-inline __m512d load_first(const double* p, int n, __m512d) noexcept {
-  return _mm512_maskz_loadu_pd(static_cast<__mmask8>(first(n)), p);
+inline float64x2_t load_first(const double* p, int n, float64x2_t) noexcept {
+  if (n >= 2) return vld1q_f64(p);
+  const float64x1_t none = vdup_n_f64(0);
+  return vcombine_f64((n & 1) != 0 ? vld1_f64(p) : none, none);
 }
-inline void store_first(float* p, int n, __m512 x) noexcept {
-  _mm512_mask_storeu_ps(p, first(n), x);
+inline void store_first(float* p, int n, float32x4_t x) noexcept {
+  if (n >= 4) return vst1q_f32(p, x);
+  float32x2_t part = vget_low_f32(x);
+  if ((n & 2) != 0) {
+    vst1_f32(p, part);
+    part = vget_high_f32(x);
+    p += 2;
+  }
+  if ((n & 1) != 0) vst1_lane_f32(p, part, 0);
 }
-inline void store_first(double* p, int n, __m512d x) noexcept {
-  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first(n)), x);
+inline void store_first(double* p, int n, float64x2_t x) noexcept {
+  if (n >= 2) return vst1q_f64(p, x);
+  if ((n & 1) != 0) vst1_f64(p, vget_low_f64(x));
+}
+#endif
+#if defined(__SSE2__)
+inline __m128 load_first(const float* p, int n, __m128) noexcept {
+  if (n >= 4) return _mm_loadu_ps(p);
+  const __m128 last = (n & 1) != 0 ? _mm_load_ss(p + (n & 2)) : _mm_setzero_ps();
+  return (n & 2) != 0
+             ? _mm_movelh_ps(_mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p))), last)
+             : last;
+}
+inline __m128d load_first(const double* p, int n, __m128d) noexcept {
+  if (n >= 2) return _mm_loadu_pd(p);
+  return (n & 1) != 0 ? _mm_load_sd(p) : _mm_setzero_pd();
+}
+inline void store_first(float* p, int n, __m128 x) noexcept {
+  if (n >= 4) return _mm_storeu_ps(p, x);
+  if ((n & 2) != 0) {
+    _mm_storel_pi(reinterpret_cast<__m64*>(p), x);
+    x = _mm_movehl_ps(x, x);
+    p += 2;
+  }
+  if ((n & 1) != 0) _mm_store_ss(p, x);
+}
+inline void store_first(double* p, int n, __m128d x) noexcept {
+  if (n >= 2) return _mm_storeu_pd(p, x);
+  if ((n & 1) != 0) _mm_store_sd(p, x);
 }
 #endif
 #if defined(__AVX2__)
-inline __m256i first_of_8(int n) noexcept {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-inline __m256i first_of_4(int n) noexcept {
-  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
-}
 inline __m256 load_first(const float* p, int n, __m256) noexcept {
-  return _mm256_maskload_ps(p, first_of_8(n));
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lanes));
 }
 inline __m256d load_first(const double* p, int n, __m256d) noexcept {
-  return _mm256_maskload_pd(p, first_of_4(n));
+  const __m256i lanes = _mm256_setr_epi64x(0, 1, 2, 3);
+  return _mm256_maskload_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), lanes));
 }
 inline void store_first(float* p, int n, __m256 x) noexcept {
-  _mm256_maskstore_ps(p, first_of_8(n), x);
+  if (n >= 8) return _mm256_storeu_ps(p, x);
+  __m128 part = _mm256_castps256_ps128(x);
+  if ((n & 4) != 0) {
+    _mm_storeu_ps(p, part);
+    part = _mm256_extractf128_ps(x, 1);
+    p += 4;
+  }
+  store_first(p, n & 3, part);
 }
 inline void store_first(double* p, int n, __m256d x) noexcept {
-  _mm256_maskstore_pd(p, first_of_4(n), x);
+  if (n >= 4) return _mm256_storeu_pd(p, x);
+  __m128d part = _mm256_castpd256_pd128(x);
+  if ((n & 2) != 0) {
+    _mm_storeu_pd(p, part);
+    part = _mm256_extractf128_pd(x, 1);
+    p += 2;
+  }
+  store_first(p, n & 1, part);
+}
+#endif
+#if defined(__AVX512F__)
+inline __m512 load_first(const float* p, int n, __m512) noexcept {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p);
+}
+inline __m512d load_first(const double* p, int n, __m512d) noexcept {
+  return _mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1u), p);
+}
+inline void store_first(float* p, int n, __m512 x) noexcept {
+  if (n >= 16) return _mm512_storeu_ps(p, x);
+  __m256 part = _mm512_castps512_ps256(x);
+  if ((n & 8) != 0) {
+    _mm256_storeu_ps(p, part);
+    part = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
+    p += 8;
+  }
+  store_first(p, n & 7, part);
+}
+inline void store_first(double* p, int n, __m512d x) noexcept {
+  if (n >= 8) return _mm512_storeu_pd(p, x);
+  __m256d part = _mm512_castpd512_pd256(x);
+  if ((n & 4) != 0) {
+    _mm256_storeu_pd(p, part);
+    part = _mm512_extractf64x4_pd(x, 1);
+    p += 4;
+  }
+  store_first(p, n & 3, part);
 }
 #endif
 
