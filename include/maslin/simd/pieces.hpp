@@ -9,7 +9,12 @@
 #include <maslin/simd/stream.hpp>
 
 #include <cstring>
+#include <type_traits>
 #include <utility>
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 namespace maslin::inline MASLIN_ABI::simd::detail {
 
@@ -89,9 +94,17 @@ template <int Width, int... I, class P>
   return __builtin_shufflevector(a, b, I...);
 }
 
+/// Lanes First, First + 1 ... of x, half of them. g++ 12 takes the upper half of 256 bits by a shuffle across
+/// the register, which takes twice as long: it is named.
 template <int First, int... I, class R>
 [[nodiscard]] inline auto part(R x, std::integer_sequence<int, I...>) noexcept {
-  return __builtin_shufflevector(x, x, (First + I)...);
+#if defined(__AVX__)
+  if constexpr (First > 0 && sizeof(R) == 32) {
+    using half = vector_t<std::remove_cvref_t<decltype(x[0])>, static_cast<int>(sizeof...(I))>;
+    return half(_mm256_extractf128_ps(__m256(x), 1));
+  } else
+#endif
+    return __builtin_shufflevector(x, x, (First + I)...);
 }
 
 /// One register from the 128-bit pieces at Width / K addresses.
