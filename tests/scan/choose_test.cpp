@@ -46,7 +46,7 @@ struct known : array_kernel<std::uint32_t, Algebra> {
 
 TEST_CASE("the choice is a value of the shape", "[scan][choose]") {
   STATIC_REQUIRE(scan::choose(diagonal_shape(1 << 20, 1, 1)).chunks);
-  STATIC_REQUIRE(scan::choose(diagonal_shape(1 << 20, 2, 1)).chunks);
+  STATIC_REQUIRE_FALSE(scan::choose(diagonal_shape(1 << 20, 2, 1)).chunks);
   // One thread that is bound by memory, or by the latency of a full register, keeps to the order.
   for (const index_t channels : {8, 64, 1024, 4096})
     CHECK_FALSE(scan::choose(diagonal_shape(1 << 16, channels, 1)).chunks);
@@ -83,25 +83,40 @@ TEST_CASE("gates are what runs of channels are cut by; wide orders take runs, na
 }
 
 TEST_CASE("few channels go into lanes as long as that pays", "[scan][choose]") {
-  for (const index_t tokens : {1 << 12, 1 << 16}) {
-    for (const index_t channels : {1, 2, 4, 5, 6})
-      CHECK(scan::choose(diagonal_shape(tokens, channels, 1)).chunks);
-    CHECK_FALSE(scan::choose(diagonal_shape(tokens, 7, 1)).chunks);
+  const auto of = [](scan::cost_family family, int order, index_t numbers, index_t channels) {
+    auto shape = diagonal_shape(1 << 16, channels, 1);
+    shape.family = family;
+    shape.order = order;
+    shape.bytes = 4 * numbers * channels * shape.tokens;
+    return shape;
+  };
+  struct last {
+    scan::cost_family family;
+    int order;
+    index_t numbers, channels;  // a channel and token has so many; the most channels that are lanes
+  };
+  for (const last& l :
+       {last{scan::cost_family::diagonal, 1, 3, 1}, last{scan::cost_family::companion, 2, 5, 2},
+        last{scan::cost_family::companion_weighed, 2, 5, 3},
+        last{scan::cost_family::block, 2, 10, 3},
+        last{scan::cost_family::block_weighed, 4, 28, 2}}) {
+    CHECK(scan::choose(of(l.family, l.order, l.numbers, l.channels)).chunks);
+    CHECK_FALSE(scan::choose(of(l.family, l.order, l.numbers, l.channels + 1)).chunks);
   }
   // A unit of chunks that leaves the caches before its replay pays while all tokens are near.
-  auto of = diagonal_shape(1 << 12, 6, 1);
-  of.family = scan::cost_family::block;
-  of.order = 2;
-  of.bytes = 240 * of.tokens;
-  CHECK(scan::choose(of).chunks);
-  of.tokens = 1 << 16;
-  of.bytes = 240 * of.tokens;
-  CHECK_FALSE(scan::choose(of).chunks);
+  auto many = of(scan::cost_family::companion, 4, 7, 5);
+  many.lanes = 16;
+  CHECK_FALSE(scan::choose(many).chunks);
+  many.tokens = 1 << 12;
+  many.bytes = 140 * many.tokens;
+  CHECK(scan::choose(many).chunks);
 }
 
 TEST_CASE("registers of 16 lanes have costs of their own", "[scan][choose]") {
-  // Seven channels fill most of 8 lanes, and less than half of 16.
-  auto of = diagonal_shape(1 << 16, 7, 1);
+  // Four channels fill half of 8 lanes, and a quarter of 16.
+  auto of = diagonal_shape(1 << 16, 4, 1);
+  of.family = scan::cost_family::companion_weighed;
+  of.order = 4;
   CHECK_FALSE(scan::choose(of).chunks);
   of.lanes = 16;
   CHECK(scan::choose(of).chunks);

@@ -44,37 +44,36 @@ struct unit_costs {
 /// chunks and order are close, set so that its grid of shapes chooses the faster. Ratios
 /// within a row decide, so that the speed of a core hardly matters.
 inline constexpr unit_costs cost_table[] = {
-    {cost_family::diagonal, 1, 4.7, 1.3, 4.6, 0.13, 0.11, 0.66},
-    {cost_family::diagonal_exp, 1, 12.8, 3.9, 9, 0.51, 0.4, 1.9},
-    {cost_family::complex_diagonal, 2, 32, 5, 11, 0.63, 0.62, 1.85},
-    {cost_family::companion, 2, 21.5, 4.4, 14.5, 0.69, 0.58, 1.6},
-    {cost_family::companion, 4, 9, 4.5, 16, 0.7, 1.06, 3.1},
-    {cost_family::companion, 8, 23, 13, 22, 1.3, 3.6, 8.5},
-    {cost_family::companion_weighed, 2, 44, 20, 34, 1.8, 1.5, 4.8},
-    {cost_family::companion_weighed, 4, 40, 30, 48, 2.7, 2.3, 8.1},
-    {cost_family::block, 2, 26, 7.6, 25, 1.14, 0.96, 2.8},
-    {cost_family::block, 4, 19, 25, 91, 2.8, 9.5, 13},
-    {cost_family::block, 8, 90, 257, 321, 14, 78, 86},
-    {cost_family::block_weighed, 2, 42, 33, 58, 3.4, 3, 7.6},
-    {cost_family::block_weighed, 4, 97, 113, 281, 10.3, 15, 34},
+    {cost_family::diagonal, 1, 1.25, 1.3, 2.8, 0.13, 0.11, 0.73},
+    {cost_family::diagonal_exp, 1, 4.4, 3.8, 7.8, 0.48, 0.4, 1.7},
+    {cost_family::complex_diagonal, 2, 3.6, 2.9, 6.5, 0.36, 0.48, 1.65},
+    {cost_family::companion, 2, 4.6, 4.8, 10, 0.55, 0.6, 1.4},
+    {cost_family::companion, 4, 7.5, 4.6, 10.5, 0.64, 1.05, 2.8},
+    {cost_family::companion, 8, 12.6, 8.4, 19, 1.15, 3.7, 8.4},
+    {cost_family::companion_weighed, 2, 14.2, 13.7, 28, 1.5, 1.3, 3.8},
+    {cost_family::companion_weighed, 4, 20, 20, 41, 2, 2.1, 7},
+    {cost_family::block, 2, 10, 6.3, 13.4, 0.8, 1.4, 2.7},
+    {cost_family::block, 4, 19.4, 19, 37.5, 2.3, 8.6, 13.4},
+    {cost_family::block, 8, 75, 56, 120, 10, 70, 86},
+    {cost_family::block_weighed, 2, 31, 32, 44.5, 2.3, 2.6, 7.5},
+    {cost_family::block_weighed, 4, 85, 68, 126, 7.8, 13.4, 31},
 };
 
-/// The same on an Intel Xeon (AVX-512, 16 lanes), g++ 13.3. More lanes make chunks in lanes cheaper, and
-/// a register that is filled in part dearer.
+/// The same on an Intel Xeon (AVX-512, 16 lanes), g++ 12.2.
 inline constexpr unit_costs cost_table_16_lanes[] = {
-    {cost_family::diagonal, 1, 9.4, 1.9, 15.5, 0.25, 0.08, 0.77},
-    {cost_family::diagonal_exp, 1, 30.7, 5.3, 16.6, 0.34, 0.26, 1.45},
-    {cost_family::complex_diagonal, 2, 47, 14, 31, 0.39, 0.26, 1.7},
-    {cost_family::companion, 2, 20, 3, 14, 0.33, 0.24, 1.35},
-    {cost_family::companion, 4, 15.4, 16, 33, 0.79, 0.85, 2.4},
-    {cost_family::companion, 8, 60, 22, 45, 1.4, 3.4, 6},
-    {cost_family::companion_weighed, 2, 81, 22, 33, 0.81, 0.7, 3.2},
-    {cost_family::companion_weighed, 4, 84, 40, 62, 1.75, 1.55, 5.3},
-    {cost_family::block, 2, 33, 18, 42, 1.25, 1.4, 3.1},
-    {cost_family::block, 4, 66, 58, 115, 3.6, 8.5, 17},
-    {cost_family::block, 8, 175, 200, 420, 14, 55, 95},
-    {cost_family::block_weighed, 2, 77, 42, 69, 2.2, 2.9, 6.8},
-    {cost_family::block_weighed, 4, 180, 112, 229, 6.9, 12.2, 24},
+    {cost_family::diagonal, 1, 1.6, 2.2, 4.8, 0.25, 0.09, 0.74},
+    {cost_family::diagonal_exp, 1, 5.8, 5.4, 10.8, 0.35, 0.26, 1.35},
+    {cost_family::complex_diagonal, 2, 3.1, 4.2, 12.4, 0.4, 0.26, 1.63},
+    {cost_family::companion, 2, 4.2, 4.3, 10.1, 0.48, 0.34, 1.28},
+    {cost_family::companion, 4, 16, 13.5, 27, 0.81, 0.88, 2.55},
+    {cost_family::companion, 8, 24.5, 20.4, 45.3, 1.44, 3.5, 7},
+    {cost_family::companion_weighed, 2, 16.2, 14.4, 30.6, 0.92, 0.72, 3},
+    {cost_family::companion_weighed, 4, 35.6, 32.5, 65, 1.78, 2.1, 4.9},
+    {cost_family::block, 2, 16.2, 13.6, 27.4, 1.2, 1.3, 3.2},
+    {cost_family::block, 4, 50.4, 49, 93, 3.8, 7, 12.6},
+    {cost_family::block, 8, 150, 173, 328, 14.5, 50, 93},
+    {cost_family::block_weighed, 2, 46.7, 40.5, 67, 2.1, 2.7, 6.5},
+    {cost_family::block_weighed, 4, 124, 104, 205, 6.6, 11.5, 22},
 };
 
 /// A channel run shorter than this many bytes a row gains no bandwidth from a thread of its own.
@@ -83,6 +82,7 @@ inline constexpr index_t run_bytes = 4096;
 /// What a machine does beside arithmetic, in ns.
 struct machine_costs {
   double fork;           ///< to start tasks on other threads and to wait for them
+  double join;           ///< the same, for each thread more
   double cached_byte;    ///< to move a byte through the caches of one core
   double streamed_byte;  ///< from and to memory, by one core
   double shared_byte;    ///< from and to memory, by all cores together
@@ -93,9 +93,9 @@ struct machine_costs {
   index_t far;           ///< bytes of a call that come from far away
 };
 inline constexpr machine_costs machine{
-    6000, 0.016, 0.045, 0.010, 0.045, 1.5, 3, index_t{448} << 10, index_t{8} << 20};
+    4700, 650, 0.016, 0.045, 0.010, 0.045, 1.5, 3, index_t{448} << 10, index_t{8} << 20};
 inline constexpr machine_costs machine_16_lanes{
-    12000, 0.010, 0.045, 0.010, 0.02, 1.5, 3, index_t{448} << 10, index_t{8} << 20};
+    2000, 650, 0.010, 0.045, 0.010, 0.02, 1.5, 3, index_t{448} << 10, index_t{8} << 20};
 [[nodiscard]] constexpr const machine_costs& machine_of(int lanes) noexcept {
   return lanes < 16 ? machine : machine_16_lanes;
 }
@@ -155,7 +155,7 @@ namespace detail {
   const double moved = of.bytes < exec::streaming_bytes
                            ? bytes * m.cached_byte / w
                            : bytes * std::max(times * m.streamed_byte / w, m.shared_byte);
-  return std::max(compute, moved) + (threads > 1 ? m.fork : 0);
+  return std::max(compute, moved) + (threads > 1 ? m.fork + m.join * w : 0);
 }
 
 [[nodiscard]] constexpr choice in_order(const unit_costs& c, const scan_shape& of,
