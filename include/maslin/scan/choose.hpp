@@ -68,11 +68,11 @@ inline constexpr unit_costs cost_table_16_lanes[] = {
     {cost_family::companion, 4, 16, 13.5, 27, 0.81, 0.88, 2.55},
     {cost_family::companion, 8, 24.5, 20.4, 45.3, 1.44, 3.5, 7},
     {cost_family::companion_weighed, 2, 16.2, 14.4, 30.6, 0.92, 0.72, 3},
-    {cost_family::companion_weighed, 4, 35.6, 32.5, 65, 1.78, 2.1, 4.9},
-    {cost_family::block, 2, 16.2, 13.6, 27.4, 1.2, 1.3, 3.2},
+    {cost_family::companion_weighed, 4, 37.5, 32.5, 65, 1.78, 2.1, 4.9},
+    {cost_family::block, 2, 19, 13.6, 27.4, 1.2, 1.3, 3.2},
     {cost_family::block, 4, 50.4, 49, 93, 3.8, 7, 12.6},
     {cost_family::block, 8, 150, 173, 328, 14.5, 50, 93},
-    {cost_family::block_weighed, 2, 46.7, 40.5, 67, 2.1, 2.7, 6.5},
+    {cost_family::block_weighed, 2, 53, 40.5, 67, 2.1, 2.7, 6.5},
     {cost_family::block_weighed, 4, 124, 104, 205, 6.6, 11.5, 22},
 };
 
