@@ -38,6 +38,13 @@ struct disagreement {
   }
 };
 
+/// Outputs past the cache, whatever rows are like.
+template <class V, class Kernel, class S>
+void walk_streaming(const Kernel& kernel, S* state, index_t first, index_t last, index_t D) {
+  if (!scan::walk_past_cache<V>(kernel, state, first, last, 0, D))
+    scan::walk_staged<V>(kernel, state, first, last, 0, D);
+}
+
 enum class schedule { rows, streaming, in_register, few, chosen };
 
 /// Tokens [first, last) of all channels by one schedule.
@@ -48,7 +55,7 @@ void walk_by(schedule which, const Kernel& kernel, S* state, index_t first, inde
     case schedule::rows:
       return scan::walk_rows<V>(kernel, state, first, last, 0, D,
                                 scan::rows_of(kernel, first, last, 0));
-    case schedule::streaming: return scan::walk_streaming<V>(kernel, state, first, last, 0, D);
+    case schedule::streaming: return walk_streaming<V>(kernel, state, first, last, D);
     case schedule::in_register: {
       constexpr index_t width = lane<V>::width;
       for (index_t c = 0; c < D; c += width)
@@ -139,7 +146,7 @@ TEMPLATE_TEST_CASE("streaming writes the plain bytes at odd widths and any align
       CAPTURE(D, shift);
       auto p = ring<TestType, std::uint32_t>(1, 3, D, shift % 4, shift);
       auto h = p.initial();
-      scan::walk_streaming<V>(p.first(), h.row(0), 0, 3, 0, D);
+      walk_streaming<V>(p.first(), h.row(0), 0, 3, D);
       CHECK(p.solved(h));
     }
 }
@@ -160,8 +167,8 @@ TEMPLATE_TEST_CASE("outputs copied from a state that ages are the plain bytes",
           p.clear();
           auto h = p.initial();
           REQUIRE(simd::begins_line(p.first().out));
-          scan::walk_streaming<V>(p.first(), h.row(0), 0, split, 0, D);
-          scan::walk_streaming<V>(p.first(), h.row(0), split, T, 0, D);
+          walk_streaming<V>(p.first(), h.row(0), 0, split, D);
+          walk_streaming<V>(p.first(), h.row(0), split, T, D);
           CHECK(p.solved(h));
         }
       }

@@ -73,7 +73,7 @@ inline constexpr unit_costs cost_table_16_lanes[] = {
     {cost_family::block, 4, 50.4, 49, 93, 3.8, 7, 12.6},
     {cost_family::block, 8, 150, 173, 328, 14.5, 50, 93},
     {cost_family::block_weighed, 2, 53, 40.5, 67, 2.3, 2.7, 6.5},
-    {cost_family::block_weighed, 4, 162, 104, 205, 6.6, 11.5, 22},
+    {cost_family::block_weighed, 4, 124, 104, 205, 6.6, 11.5, 22},
 };
 
 /// A channel run shorter than this many bytes a row gains no bandwidth from a thread of its own.

@@ -14,7 +14,7 @@ namespace maslin::inline MASLIN_ABI::exec {
 enum class stores {
   automatic,  ///< streaming from `streaming_bytes` on, of one thread `streaming_bytes_alone`; plain below
   plain,      ///< through the cache
-  streaming,  ///< past the cache, whole lines only (x86; elsewhere the same as plain)
+  streaming,  ///< past the cache, whole lines only (x86; elsewhere the same as plain), of rows that begin lines or are long
 };
 
 /// Bytes of tokens and outputs from which `stores::automatic` streams: past a usual last-level

@@ -296,12 +296,12 @@ void walk_rows(const Kernel& kernel, typename Kernel::scalar_type* state, index_
   walk_registers<V, How>(kernel, state, first, last, begin, end, out);
 }
 
-/// Outputs past the cache: from registers if every row begins a cache line; else a piece of the row
-/// is made in L1, then copied out in whole lines, so that neither alignment nor width decides whether
-/// streaming is possible.
+/// Outputs past the cache, as copies of the state or from registers, if every row begins a cache line: else
+/// false, and nothing is done.
 template <class V, class Kernel>
-void walk_streaming(const Kernel& kernel, typename Kernel::scalar_type* state, index_t first,
-                    index_t last, index_t begin, index_t end) noexcept {
+[[nodiscard]] bool walk_past_cache(const Kernel& kernel, typename Kernel::scalar_type* state,
+                                   index_t first, index_t last, index_t begin,
+                                   index_t end) noexcept {
   using S = typename Kernel::scalar_type;
   const auto rows = rows_of(kernel, first, last, begin);
   if constexpr (showing_state<Kernel> && lane<V>::width > 1) {
@@ -311,14 +311,24 @@ void walk_streaming(const Kernel& kernel, typename Kernel::scalar_type* state, i
     };
     if (fits(rows.first) && fits(rows.first + rows.apart)) {
       walk_rows<V, leave::copied>(kernel, state, first, last, begin, end, rows);
-      return simd::stream_fence();
+      simd::stream_fence();
+      return true;
     }
   }
   if constexpr (streaming<Kernel, V>)
     if (simd::begins_line(rows.first) && simd::begins_line(rows.first + rows.apart)) {
       walk_rows<V, leave::past_cache>(kernel, state, first, last, begin, end, rows);
-      return simd::stream_fence();
+      simd::stream_fence();
+      return true;
     }
+  return false;
+}
+
+/// Outputs past the cache wherever rows begin: a piece of a row is made in L1, then copied out in whole lines.
+template <class V, class Kernel>
+void walk_staged(const Kernel& kernel, typename Kernel::scalar_type* state, index_t first,
+                 index_t last, index_t begin, index_t end) noexcept {
+  using S = typename Kernel::scalar_type;
   constexpr index_t outputs = Kernel::outputs;
   constexpr index_t piece_bytes = 4096;
   constexpr index_t piece =
@@ -333,6 +343,10 @@ void walk_streaming(const Kernel& kernel, typename Kernel::scalar_type* state, i
     }
   simd::stream_fence();
 }
+
+/// Rows of outputs of so many bytes are worth staging. Measured: on Zen 3 shorter ones take 1.1 to 7 times as
+/// long so, on a Xeon with 64-byte registers 0.5 to 0.9 from 1 KiB on, and twice as long where they are of 96 bytes.
+inline constexpr index_t staged_bytes = simd::native_width<float> >= 16 ? 512 : 8192;
 
 /// Few channels, a register of them for some tokens, then the next. Measured: chains of two or three registers
 /// then overlap, at 0.5 to 0.9 of the time of whole rows; blocks have arithmetic enough without.
@@ -359,16 +373,20 @@ template <class V, class Kernel>
 void walk_in_order(const Kernel& kernel, typename Kernel::scalar_type* state, index_t first,
                    index_t last, index_t begin, index_t end, bool streaming) noexcept {
   constexpr index_t width = lane<V>::width;
-  if constexpr (width > 1 && keeps_state<Kernel, V>) {
-    constexpr bool overlaps = making_one<Kernel, V> || Kernel::order == 1;
-    if (end - begin <= width || (overlaps && !streaming && end - begin < 3 * width))
-      return walk_few<V>(kernel, state, first, last, begin, end);
-  }
+  const index_t channels = end - begin;
+  if constexpr (width > 1 && keeps_state<Kernel, V>)
+    if (channels <= width) return walk_few<V>(kernel, state, first, last, begin, end);
   with_form_of<V>(kernel, [&](const auto& form) {
-    if (streaming)
-      walk_streaming<V>(form, state, first, last, begin, end);
-    else
-      walk_rows<V>(form, state, first, last, begin, end, rows_of(form, first, last, begin));
+    if (streaming) {
+      if (walk_past_cache<V>(form, state, first, last, begin, end)) return;
+      constexpr index_t bytes = Kernel::outputs * index_t{sizeof(typename Kernel::scalar_type)};
+      if (channels * bytes >= staged_bytes)
+        return walk_staged<V>(form, state, first, last, begin, end);
+    }
+    if constexpr (width > 1 && keeps_state<Kernel, V> &&
+                  (making_one<Kernel, V> || Kernel::order == 1))
+      if (channels < 3 * width) return walk_few<V>(kernel, state, first, last, begin, end);
+    walk_rows<V>(form, state, first, last, begin, end, rows_of(form, first, last, begin));
   });
 }
 
