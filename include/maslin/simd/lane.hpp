@@ -75,9 +75,9 @@ inline void store_first(double* p, int n, float64x2_t x) noexcept {
 inline __m128 load_first(const float* p, int n, __m128) noexcept {
   if (n >= 4) return _mm_loadu_ps(p);
   const __m128 last = (n & 1) != 0 ? _mm_load_ss(p + (n & 2)) : _mm_setzero_ps();
-  return (n & 2) != 0
-             ? _mm_movelh_ps(_mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p))), last)
-             : last;
+  if ((n & 2) == 0) return last;
+  const __m128 two = _mm_loadl_pi(_mm_setzero_ps(), reinterpret_cast<const __m64*>(p));
+  return _mm_movelh_ps(two, last);
 }
 inline __m128d load_first(const double* p, int n, __m128d) noexcept {
   if (n >= 2) return _mm_loadu_pd(p);
