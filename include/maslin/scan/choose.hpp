@@ -82,7 +82,7 @@ inline constexpr index_t run_bytes = 4096;
 /// What a machine does beside arithmetic, in ns.
 struct machine_costs {
   double fork;           ///< to start tasks on other threads and to wait for them
-  double join;           ///< the same, for each thread more
+  double join;           ///< and for each of these threads
   double cached_byte;    ///< to move a byte through the caches of one core
   double streamed_byte;  ///< from and to memory, by one core
   double shared_byte;    ///< from and to memory, by all cores together

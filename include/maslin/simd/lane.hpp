@@ -106,26 +106,6 @@ inline __m256d load_first(const double* p, int n, __m256d) noexcept {
   const __m256i lanes = _mm256_setr_epi64x(0, 1, 2, 3);
   return _mm256_maskload_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), lanes));
 }
-inline void store_first(float* p, int n, __m256 x) noexcept {
-  if (n >= 8) return _mm256_storeu_ps(p, x);
-  __m128 part = _mm256_castps256_ps128(x);
-  if ((n & 4) != 0) {
-    _mm_storeu_ps(p, part);
-    part = _mm256_extractf128_ps(x, 1);
-    p += 4;
-  }
-  store_first(p, n & 3, part);
-}
-inline void store_first(double* p, int n, __m256d x) noexcept {
-  if (n >= 4) return _mm256_storeu_pd(p, x);
-  __m128d part = _mm256_castpd256_pd128(x);
-  if ((n & 2) != 0) {
-    _mm_storeu_pd(p, part);
-    part = _mm256_extractf128_pd(x, 1);
-    p += 2;
-  }
-  store_first(p, n & 1, part);
-}
 #endif
 #if defined(__AVX512F__)
 inline __m512 load_first(const float* p, int n, __m512) noexcept {
@@ -134,27 +114,40 @@ inline __m512 load_first(const float* p, int n, __m512) noexcept {
 inline __m512d load_first(const double* p, int n, __m512d) noexcept {
   return _mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1u), p);
 }
-inline void store_first(float* p, int n, __m512 x) noexcept {
-  if (n >= 16) return _mm512_storeu_ps(p, x);
-  __m256 part = _mm512_castps512_ps256(x);
-  if ((n & 8) != 0) {
-    _mm256_storeu_ps(p, part);
-    part = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
-    p += 8;
-  }
-  store_first(p, n & 7, part);
-}
-inline void store_first(double* p, int n, __m512d x) noexcept {
-  if (n >= 8) return _mm512_storeu_pd(p, x);
-  __m256d part = _mm512_castpd512_pd256(x);
-  if ((n & 4) != 0) {
-    _mm256_storeu_pd(p, part);
-    part = _mm512_extractf64x4_pd(x, 1);
-    p += 4;
-  }
-  store_first(p, n & 3, part);
-}
 #endif
+
+void lower();
+void upper();
+#if defined(__AVX__)
+inline __m128 lower(__m256 x) noexcept { return _mm256_castps256_ps128(x); }
+inline __m128 upper(__m256 x) noexcept { return _mm256_extractf128_ps(x, 1); }
+inline __m128d lower(__m256d x) noexcept { return _mm256_castpd256_pd128(x); }
+inline __m128d upper(__m256d x) noexcept { return _mm256_extractf128_pd(x, 1); }
+#endif
+#if defined(__AVX512F__)
+inline __m256 lower(__m512 x) noexcept { return _mm512_castps512_ps256(x); }
+inline __m256 upper(__m512 x) noexcept {
+  return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
+}
+inline __m256d lower(__m512d x) noexcept { return _mm512_castpd512_pd256(x); }
+inline __m256d upper(__m512d x) noexcept { return _mm512_extractf64x4_pd(x, 1); }
+#endif
+template <class S, class R>
+  requires requires(R x) { lower(x); }
+inline void store_first(S* p, int n, R x) noexcept {
+  constexpr int half = static_cast<int>(sizeof(R) / sizeof(S)) / 2;
+  if (n >= 2 * half) {
+    std::memcpy(p, &x, sizeof x);
+    return;
+  }
+  auto part = lower(x);
+  if ((n & half) != 0) {
+    std::memcpy(p, &part, sizeof part);
+    part = upper(x);
+    p += half;
+  }
+  store_first(p, n & (half - 1), part);
+}
 
 void chosen_by_sign();  // the names are there on every target
 void unordered();

@@ -94,8 +94,8 @@ template <int Width, int... I, class P>
   return __builtin_shufflevector(a, b, I...);
 }
 
-/// Lanes First, First + 1 ... of x, half of them. g++ 12 takes the upper half of 256 bits by a shuffle across
-/// the register, which takes twice as long: it is named.
+/// Lanes First, First + 1 ... of x, half of them. g++ 12 takes the upper half of 256 bits by a slower shuffle across
+/// the register: it is named.
 template <int First, int... I, class R>
 [[nodiscard]] inline auto part(R x, std::integer_sequence<int, I...>) noexcept {
 #if defined(__AVX__)
